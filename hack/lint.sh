@@ -1,0 +1,14 @@
+#!/bin/sh
+# All static checks, offline. Every checker runs even if one before it fails, so one run shows everything.
+set -u
+rc=0
+run() { echo "== $*"; "$@" || rc=1; }
+run ruff check .
+run ruff format --check .
+run mypy plugins/module_utils plugins/modules plugins/callback plugins/inventory
+run mypy service/faultline_service
+run mypy lab
+run yamllint -s .
+run ansible-lint --offline -q
+run shellcheck hack/*.sh .ci/run
+exit $rc
