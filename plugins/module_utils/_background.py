@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes that outlive the task that starts them, and can be stopped by any later process.
+
+A process is known by a pid file that holds its id **and** its start time, so that an id which the
+kernel has given to somebody else since is never signalled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def start_ticks(pid: int) -> int | None:
+    """Start time of `pid` in clock ticks since boot (proc(5), field 22), or None."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def running(pid_file: Path) -> int | None:
+    """Process id named in `pid_file` while that very process lives, else None."""
+    try:
+        known = json.loads(pid_file.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return known["pid"] if start_ticks(known["pid"]) == known["start_ticks"] else None
+
+
+def start(pid_file: Path, log_file: Path, body: Callable[[], None]) -> int:
+    """Run `body()` in a detached process and return its id once its pid file is written.
+
+    The child is a session leader of its own with stdin, stdout and stderr on `log_file`; it keeps
+    no other open file of the caller, so Ansible does not wait for it.
+    """
+    ready_r, ready_w = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            _become(pid_file, log_file, ready_w)
+            code = 1
+            try:
+                body()
+                code = 0
+            except BaseException as exc:  # the log is the only place left to say it
+                print(f"stopped by {type(exc).__name__}: {exc}", file=sys.stderr, flush=True)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    pid_file.unlink()
+                os._exit(code)
+        os._exit(0)
+    os.close(ready_w)
+    os.wait()
+    os.read(ready_r, 1)
+    os.close(ready_r)
+    pid = running(pid_file)
+    return pid if pid is not None else 0
+
+
+def _become(pid_file: Path, log_file: Path, ready: int) -> None:
+    """Cut every tie to the caller, then say through `ready` that the pid file stands."""
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
+        signal.signal(name, signal.SIG_DFL)
+    pid_file.write_text(json.dumps({"pid": os.getpid(), "start_ticks": start_ticks(os.getpid())}))
+    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.write(ready, b"1")
+    os.closerange(3, 4096)
+    sys.stdout = os.fdopen(1, "w", buffering=1)
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+
+
+def stop(pid_file: Path, timeout: float = 15.0) -> bool:
+    """End the process of `pid_file`: SIGTERM, then SIGKILL after `timeout` seconds.
+
+    Returns whether there was one to end. Waits on the process itself (pidfd), not on a clock.
+    """
+    pid = running(pid_file)
+    if pid is None:
+        with contextlib.suppress(FileNotFoundError):
+            pid_file.unlink()
+        return False
+    handle = os.pidfd_open(pid)
+    try:
+        for name, patience in ((signal.SIGTERM, timeout), (signal.SIGKILL, 5.0)):
+            signal.pidfd_send_signal(handle, name)
+            if select.select([handle], [], [], patience)[0]:
+                break
+    finally:
+        os.close(handle)
+    with contextlib.suppress(FileNotFoundError):
+        pid_file.unlink()
+    return True

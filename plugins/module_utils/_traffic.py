@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The load of a drill: a few clients that ask the served model without pause, and note each answer.
+
+Runs detached (see `_background`), appends one record per request to `requests.jsonl` and sends the
+same line to everybody connected to the Unix socket `traffic.sock` beside it, so that a waiting task
+hears of a request the moment it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ._requests import Record, expected_pattern, judge
+
+REQUESTS = "requests.jsonl"
+SOCKET = "traffic.sock"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What to ask, where and how often.
+
+    `url` is the full address of the chat completion endpoint; `interval` the least number of
+    seconds between two requests of one client; `timeout` the seconds one request may take;
+    `deadline` the moment (epoch seconds) at which the load ends by itself.
+    """
+
+    url: str
+    model: str
+    prompt: str
+    expect: str
+    max_tokens: int
+    clients: int
+    interval: float
+    timeout: float
+    deadline: float
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to reach the API server: CA file, client certificate and key, or a bearer token."""
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    token: str | None = None
+    verify: bool = True
+
+    def context(self) -> ssl.SSLContext:
+        """TLS context for these credentials."""
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if not self.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self.cert_file:
+            context.load_cert_chain(self.cert_file, self.key_file)
+        return context
+
+    def headers(self) -> dict[str, str]:
+        """Request headers for these credentials."""
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+
+async def ask(session: Any, load: Load, number: int) -> Record:
+    """Send request `number` and judge the answer; every second one is a stream."""
+    import aiohttp
+
+    prompt = load.prompt.replace("{n}", str(number))
+    stream = number % 2 == 1
+    body = {
+        "model": load.model,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": load.max_tokens,
+        "temperature": 0,
+        "stream": stream,
+    }
+    started, status, finish = time.time(), 0, None
+    try:
+        async with session.post(load.url, json=body) as answer:
+            status, text = answer.status, await answer.text()
+        good, finish, error = judge(status, text, stream, expected_pattern(load.expect, prompt))
+    except TimeoutError:
+        good, error = False, f"no answer within {load.timeout:g} s"
+    except aiohttp.ClientError as exc:
+        good, error = False, f"{type(exc).__name__}: {exc}"
+    ended = time.time()
+    return {
+        "id": number,
+        "started_at": started,
+        "ended_at": ended,
+        "seconds": round(ended - started, 4),
+        "status": status,
+        "stream": stream,
+        "finish_reason": finish,
+        "good": good,
+        "error": error,
+    }
+
+
+class _Broadcast:
+    """Appends records to the file and hands them to every listener of the socket."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = (folder / REQUESTS).open("a", buffering=1)
+        self.listeners: set[asyncio.StreamWriter] = set()
+
+    def accept(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.listeners.add(writer)
+
+    def send(self, record: Record) -> None:
+        line = json.dumps(record) + "\n"
+        self.file.write(line)
+        for writer in list(self.listeners):
+            if writer.is_closing():
+                self.listeners.discard(writer)
+            else:
+                writer.write(line.encode())
+
+
+async def _client(session: Any, load: Load, numbers: Iterator[int], out: _Broadcast) -> None:
+    """One client: the next request starts when the last has ended, but not before its turn."""
+    loop = asyncio.get_running_loop()
+    while True:
+        turn = loop.time() + load.interval
+        out.send(await ask(session, load, next(numbers)))
+        # Pacing, not waiting: the load is the thing measured and must not depend on its answers.
+        await asyncio.sleep(max(0.0, turn - loop.time()))
+
+
+async def _serve(load: Load, access: Access, folder: Path) -> None:
+    import aiohttp
+
+    out = _Broadcast(folder)
+    with contextlib.suppress(FileNotFoundError):
+        (folder / SOCKET).unlink()
+    # A relative name: a socket's path must fit into 108 bytes, a results folder need not.
+    os.chdir(folder)
+    server = await asyncio.start_unix_server(out.accept, SOCKET)
+    done = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, done.set)
+    numbers = itertools.count(1)
+    async with (
+        server,
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=access.context(), limit=0),
+            headers=access.headers(),
+            timeout=aiohttp.ClientTimeout(total=load.timeout),
+        ) as session,
+    ):
+        clients = [
+            asyncio.create_task(_client(session, load, numbers, out)) for _ in range(load.clients)
+        ]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), max(0.0, load.deadline - time.time()))
+        for client in clients:
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+        for writer in out.listeners:
+            writer.close()
+    (folder / SOCKET).unlink(missing_ok=True)
+
+
+def body(load: Load, access: Access, folder: Path) -> Callable[[], None]:
+    """What the detached process runs."""
+    print_config = json.dumps(asdict(load))
+
+    def run() -> None:
+        print(f"load {print_config}")
+        asyncio.run(_serve(load, access, folder))
+
+    return run
+
+
+def read(folder: Path, since: float = 0.0) -> list[Record]:
+    """Records of requests that ended at or after `since` (epoch seconds), oldest first."""
+    try:
+        lines = (folder / REQUESTS).read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    rows = [json.loads(line) for line in lines if line.endswith("}")]
+    return [r for r in rows if r["ended_at"] >= since]
+
+
+def listen(folder: Path, deadline: float) -> Iterator[Record]:
+    """Records as their requests end, until `deadline` (epoch seconds) or the load stops."""
+    here = os.open(".", os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            os.chdir(folder)
+            connection.connect(SOCKET)
+        finally:
+            os.fchdir(here)
+            os.close(here)
+        pending = b""
+        while (left := deadline - time.time()) > 0:
+            connection.settimeout(left)
+            try:
+                chunk = connection.recv(65536)
+            except TimeoutError:
+                return
+            if not chunk:
+                return
+            *lines, pending = (pending + chunk).split(b"\n")
+            yield from (json.loads(line) for line in lines)
