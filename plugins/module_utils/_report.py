@@ -37,6 +37,18 @@ def verdict(
     return "passed", None
 
 
+def _judge_rest(case: ET.Element, report: Mapping[str, Any], counts: dict[str, int]) -> None:
+    """The last test case: what was left behind, or why a drill without a failed phase is no pass."""
+    compared = report["before_after"]
+    if compared["equal"] is False or (report["verdict"] != "passed" and not sum(counts.values())):
+        counts["failures"] += 1
+        failure = ET.SubElement(case, "failure", type="failed", message=report["reason"] or "")
+        failure.text = "\n".join(str(d) for d in compared["differences"])
+    elif compared["equal"] is None:
+        counts["skipped"] += 1
+        ET.SubElement(case, "skipped", message="not compared")
+
+
 def junit(report: Mapping[str, Any], planned: Sequence[Mapping[str, Any]]) -> str:
     """JUnit XML of a report: one test case per planned phase, one for the state left behind.
 
@@ -69,13 +81,7 @@ def junit(report: Mapping[str, Any], planned: Sequence[Mapping[str, Any]]) -> st
     case = ET.SubElement(
         suite, "testcase", classname="faultline.gpu.drill", name="cluster is as it was before"
     )
-    if report["before_after"]["equal"] is None:
-        counts["skipped"] += 1
-        ET.SubElement(case, "skipped", message="not compared")
-    elif not report["before_after"]["equal"]:
-        counts["failures"] += 1
-        differences = "\n".join(str(d) for d in report["before_after"]["differences"])
-        ET.SubElement(case, "failure", type="failed", message="differences").text = differences
+    _judge_rest(case, report, counts)
     suite.set("tests", str(len(planned) + 1))
     suite.set("time", str(round(sum(p["seconds"] or 0 for p in report["phases"]), 1)))
     for name, count in counts.items():

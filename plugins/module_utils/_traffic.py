@@ -15,13 +15,13 @@ import json
 import os
 import signal
 import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ._access import Access
 from ._requests import Record, expected_pattern, judge
 
 REQUESTS = "requests.jsonl"
@@ -46,31 +46,6 @@ class Load:
     interval: float
     timeout: float
     deadline: float
-
-
-@dataclass(frozen=True)
-class Access:
-    """How to reach the API server: CA file, client certificate and key, or a bearer token."""
-
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
-    token: str | None = None
-    verify: bool = True
-
-    def context(self) -> ssl.SSLContext:
-        """TLS context for these credentials."""
-        context = ssl.create_default_context(cafile=self.ca_file)
-        if not self.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if self.cert_file:
-            context.load_cert_chain(self.cert_file, self.key_file)
-        return context
-
-    def headers(self) -> dict[str, str]:
-        """Request headers for these credentials."""
-        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
 
 async def ask(session: Any, load: Load, number: int) -> Record:
@@ -154,8 +129,8 @@ async def _serve(load: Load, access: Access, folder: Path) -> None:
     async with (
         server,
         aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=access.context(), limit=0),
-            headers=access.headers(),
+            connector=aiohttp.TCPConnector(ssl=access.tls, limit=0),
+            headers=access.headers,
             timeout=aiohttp.ClientTimeout(total=load.timeout),
         ) as session,
     ):

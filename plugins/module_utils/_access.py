@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a detached process reaches the API server: everything it needs is in memory before it starts.
+
+The Kubernetes client writes inline certificates of a kubeconfig into temporary files and removes
+them when the process that loaded them ends; a detached child must therefore not need the files.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Access:
+    """Base address of the API server, TLS context and request headers."""
+
+    host: str
+    tls: ssl.SSLContext | bool
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def service_url(self, namespace: str, service: str, port: int | str, path: str) -> str:
+        """Address of a Service's HTTP path through the API server's service proxy."""
+        return (
+            f"{self.host}/api/v1/namespaces/{namespace}/services/{service}:{port}/proxy/"
+            f"{path.lstrip('/')}"
+        )
+
+
+def load(kubeconfig: str | None = None, context: str | None = None) -> Access:
+    """Access as `kubeconfig` (else KUBECONFIG, else ~/.kube/config, else the pod's account) says.
+
+    Raises `kubernetes.config.ConfigException` when none of them is there.
+    """
+    from kubernetes import config
+    from kubernetes.client import Configuration
+
+    found = Configuration()
+    try:
+        config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=found)
+    except config.ConfigException:
+        if kubeconfig or context:
+            raise
+        config.load_incluster_config(client_configuration=found)
+    tls = ssl.create_default_context(cafile=found.ssl_ca_cert)
+    if not found.verify_ssl:
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE
+    if found.cert_file:
+        tls.load_cert_chain(found.cert_file, found.key_file)
+    token = found.get_api_key_with_prefix("authorization")
+    return Access(found.host, tls, {"Authorization": token} if token else {})
