@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Command line of a lab cluster; the role `lab_cluster` is its user.
+
+Every command prints one JSON object; `up`, `down` and `import` say whether they changed anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from kubernetes.config import new_client_from_config
+from kubernetes.dynamic import DynamicClient
+
+from . import config, leftovers
+from .config import Cluster
+
+CTR = ["ctr", "--address=/run/containerd/containerd.sock", "--namespace=k8s.io"]
+
+
+def supervisor(cluster_folder: Path) -> int | None:
+    """Process id of the running supervisor, None when there is none."""
+    try:
+        pid = int((cluster_folder / "run" / "supervisor.pid").read_text())
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return None
+    return pid if f"FAULTLINE_LAB={cluster_folder}".encode() in environment else None
+
+
+def first_process(folder: Path, node: str) -> int:
+    """Process id, seen from the machine, of a node's process 1."""
+    outer = (folder / "run" / f"{node}.pid").read_text().strip()
+    inner = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+    return int(inner[0])
+
+
+def up(cluster: Cluster, timeout: int) -> dict[str, object]:
+    """Start the cluster unless it runs, and wait until every node is Ready."""
+    changed = supervisor(cluster.folder) is None
+    if changed:
+        if leftovers.processes(cluster.folder):
+            # A supervisor was killed; its cluster is taken over by none, so it is begun anew.
+            leftovers.remove(cluster.folder)
+        cluster.save()
+        cluster.logs.mkdir(exist_ok=True)
+        environment = os.environ | {
+            "FAULTLINE_LAB": str(cluster.folder),
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        }
+        with (cluster.logs / "supervisor.log").open("ab") as log:
+            subprocess.Popen(
+                [sys.executable, "-m", "lab.cluster.supervisor", str(cluster.folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+    wait_ready(cluster, timeout)
+    return {"changed": changed, "kubeconfig": str(cluster.folder / "kubeconfig")}
+
+
+def wait_ready(cluster: Cluster, timeout: int) -> None:
+    """Wait for the API server, then for every node by watch; raises SystemExit with a sentence."""
+    deadline = time.monotonic() + timeout
+    # curl retries the connection, so nothing here polls.
+    curl = ["curl", "-sfk", "--retry", str(timeout * 5), "--retry-delay", "0", "--retry-all-errors"]
+    curl += ["--retry-max-time", str(timeout), "-o", "/dev/null", f"{cluster.api_url}/readyz"]
+    up = subprocess.run(curl, check=False).returncode == 0
+    missing = {n.name for n in cluster.members}
+    if up:
+        found = new_client_from_config(str(cluster.folder / "kubeconfig"))
+        dynamic = DynamicClient(found)
+        nodes = dynamic.resources.get(api_version="v1", kind="Node")
+        left = max(1, int(deadline - time.monotonic()))
+        for event in dynamic.watch(nodes, timeout=left):
+            name, conditions = event["raw_object"]["metadata"]["name"], {}
+            for condition in event["raw_object"].get("status", {}).get("conditions") or []:
+                conditions[condition["type"]] = condition["status"]
+            if conditions.get("Ready") == "True":
+                missing.discard(name)
+            if not missing:
+                return
+    waited_for = f"nodes {', '.join(sorted(missing))}" if up else "the API server"
+    raise SystemExit(
+        f"The cluster {cluster.name} is not up after {timeout} s, still waiting for {waited_for}. "
+        f"Logs are in {cluster.logs} and in {cluster.folder}/nodes/*/log/lab."
+    )
+
+
+def digest(archive: Path) -> str:
+    """SHA-256 of an image archive, kept beside it while size and time stay the same."""
+    stat = archive.stat()
+    key = f"{stat.st_size} {stat.st_mtime_ns}"
+    note = archive.with_name(archive.name + ".sha256")
+    try:
+        known, value = note.read_text().rsplit(" ", 1)
+        if known == key:
+            return value
+    except (FileNotFoundError, ValueError):
+        pass
+    with archive.open("rb") as file:
+        value = hashlib.file_digest(file, "sha256").hexdigest()
+    note.write_text(f"{key} {value}")
+    return value
+
+
+def import_images(folder: Path, archives: list[Path]) -> dict[str, object]:
+    """Import archives into every node that has not got them."""
+    cluster = config.load(folder)
+
+    def into(node: str) -> list[str]:
+        stamps = folder / "nodes" / node / "images.json"
+        have = json.loads(stamps.read_text()) if stamps.exists() else {}
+        new = []
+        for archive in archives:
+            value = digest(archive)
+            if have.get(archive.name) == value:
+                continue
+            enter = ["nsenter", f"--target={first_process(folder, node)}", "--mount"]
+            with archive.open("rb") as file:
+                command = [*enter, *CTR, "images", "import", "--no-unpack=false", "-"]
+                subprocess.run(command, stdin=file, check=True, capture_output=True)
+            have[archive.name] = value
+            new.append(f"{node}:{archive.name}")
+            stamps.write_text(json.dumps(have))
+        return new
+
+    with ThreadPoolExecutor() as pool:
+        imported = [
+            one for many in pool.map(into, [n.name for n in cluster.members]) for one in many
+        ]
+    return {"changed": bool(imported), "imported": imported}
+
+
+def status(folder: Path) -> dict[str, object]:
+    """What of the cluster runs."""
+    try:
+        cluster = config.load(folder)
+    except FileNotFoundError:
+        return {"state": "absent", "folder": str(folder)}
+    ready = False
+    try:
+        import ssl
+
+        context = ssl.create_default_context(cafile=str(cluster.pki / "ca.crt"))
+        with urllib.request.urlopen(f"{cluster.api_url}/readyz", timeout=3, context=context) as r:
+            ready = r.status == 200
+    except (urllib.error.URLError, OSError):
+        pass
+    return {
+        "state": "running" if supervisor(folder) and ready else "broken",
+        "supervisor": supervisor(folder),
+        "api": cluster.api_url,
+        "kubeconfig": str(folder / "kubeconfig"),
+        "nodes": [n.name for n in cluster.members],
+        "processes": len(leftovers.processes(folder)),
+    }
+
+
+def main() -> None:
+    """Read the command line and do what it says."""
+    parser = argparse.ArgumentParser(prog="lab.cluster", description=__doc__)
+    parser.add_argument("command", choices=["up", "down", "status", "leftovers", "import"])
+    parser.add_argument("--folder", type=Path, default=Path("/var/lib/faultline-lab/lab"))
+    parser.add_argument("--plan", help="the plan as JSON (up)")
+    parser.add_argument("--timeout", type=int, default=180)
+    parser.add_argument("archives", nargs="*", type=Path)
+    args = parser.parse_args()
+    code = 0
+    if args.command == "up":
+        answer = up(Cluster(**json.loads(args.plan)), args.timeout)
+    elif args.command == "down":
+        found = leftovers.find(args.folder)
+        leftovers.remove(args.folder)
+        answer = {"changed": bool(found), "removed": {k: len(v) for k, v in found.items()}}
+    elif args.command == "import":
+        answer = import_images(args.folder, args.archives)
+    elif args.command == "leftovers":
+        left = leftovers.find(args.folder)
+        answer, code = {"leftovers": left}, int(bool(left))
+    else:
+        answer = status(args.folder)
+    print(json.dumps(answer))
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
