@@ -45,6 +45,7 @@ OUT = re.compile(
 def driver_names(header: str) -> set[str]:
     """Exported names in one cuda.h: prototypes, and the per-thread twins its macros name."""
     names = set(re.findall(r"CUresult\s+CUDAAPI\s+(cu\w+)\s*\(", header))
+    names |= set(re.findall(r"#define\s+cu\w+\s+(cu[A-Z]\w+)\s*$", header, re.MULTILINE))
     names |= {f"{n}_ptds" for n in re.findall(r"__CUDA_API_PTDS\((cu\w+)\)", header)}
     names |= {f"{n}_ptsz" for n in re.findall(r"__CUDA_API_PTSZ\((cu\w+)\)", header)}
     return names
@@ -67,7 +68,8 @@ def main() -> None:
     print("# Made by hack/cuda_symbols.py from the headers of nvidia-cuda-runtime 12.9 and 13.5")
     print("# and from nvidia-ml-py 13.615. The shim, its tests and the fake driver use this list.")
     for name in sorted(names):
-        if not name.endswith(("_t", "_st", "_fn")):
+        # cuGetProcAddress_v2_ptsz is an inline helper of cuda.h and exported by nobody.
+        if not name.endswith(("_t", "_st", "_fn")) and name != "cuGetProcAddress_v2_ptsz":
             print(name, class_of(name), int(bool(OUT.match(name))))
 
 

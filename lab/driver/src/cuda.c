@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Stand-in for libcuda.so.1: start-up, devices, contexts, and how callers find functions. */
+#define _GNU_SOURCE
+#include "cuda_types.h"
+#include "gpus.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DRIVER_VERSION 12080
+
+struct lab_context {
+    CUdevice device;
+    struct lab_context *below;
+};
+
+static int started;
+static struct lab_context primary[LAB_GPUS];
+static __thread CUcontext current;
+
+CUcontext lab_current(void)
+{
+    return current;
+}
+
+CUresult cuInit(unsigned flags)
+{
+    const struct lab_gpu *gpus;
+    if (flags)
+        return CUDA_ERROR_INVALID_VALUE;
+    if (!lab_gpus(&gpus))
+        return CUDA_ERROR_NO_DEVICE;
+    for (int i = 0; i < LAB_GPUS; i++)
+        primary[i].device = i;
+    started = 1;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDriverGetVersion(int *version)
+{
+    *version = DRIVER_VERSION;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetCount(int *count)
+{
+    const struct lab_gpu *gpus;
+    if (!started)
+        return CUDA_ERROR_NOT_INITIALIZED;
+    *count = lab_gpus(&gpus);
+    return CUDA_SUCCESS;
+}
+
+static const struct lab_gpu *gpu_of(CUdevice device)
+{
+    const struct lab_gpu *gpus;
+    return device >= 0 && device < lab_gpus(&gpus) ? &gpus[device] : NULL;
+}
+
+CUresult cuDeviceGet(CUdevice *device, int ordinal)
+{
+    if (!started)
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gpu_of(ordinal))
+        return CUDA_ERROR_INVALID_DEVICE;
+    *device = ordinal;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetName(char *name, int size, CUdevice device)
+{
+    const struct lab_gpu *gpu = gpu_of(device);
+    if (!gpu)
+        return CUDA_ERROR_INVALID_DEVICE;
+    snprintf(name, (size_t)size, "%s", gpu->name);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetUuid_v2(unsigned char *uuid, CUdevice device)
+{
+    const struct lab_gpu *gpu = gpu_of(device);
+    if (!gpu)
+        return CUDA_ERROR_INVALID_DEVICE;
+    memcpy(uuid, gpu->uuid, sizeof(gpu->uuid));
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetUuid(unsigned char *uuid, CUdevice device)
+{
+    return cuDeviceGetUuid_v2(uuid, device);
+}
+
+CUresult cuDeviceGetPCIBusId(char *text, int size, CUdevice device)
+{
+    const struct lab_gpu *gpu = gpu_of(device);
+    if (!gpu)
+        return CUDA_ERROR_INVALID_DEVICE;
+    snprintf(text, (size_t)size, "%s", gpu->pci);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device)
+{
+    *bytes = 80ull << 30;
+    return gpu_of(device) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+}
+
+/* Compute capability 9.0 and 132 multiprocessors, as an H100 SXM; all else is 1. */
+CUresult cuDeviceGetAttribute(int *value, int attribute, CUdevice device)
+{
+    if (!gpu_of(device))
+        return CUDA_ERROR_INVALID_DEVICE;
+    *value = attribute == 75 ? 9 : attribute == 76 ? 0 : attribute == 16 ? 132 : 1;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
+{
+    if (!started)
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gpu_of(device))
+        return CUDA_ERROR_INVALID_DEVICE;
+    *context = &primary[device];
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
+{
+    return gpu_of(device) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+}
+
+CUresult cuCtxCreate_v2(CUcontext *context, unsigned flags, CUdevice device)
+{
+    (void)flags;
+    if (!started)
+        return CUDA_ERROR_NOT_INITIALIZED;
+    if (!gpu_of(device))
+        return CUDA_ERROR_INVALID_DEVICE;
+    CUcontext made = calloc(1, sizeof(*made));
+    if (!made)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    made->device = device;
+    made->below = current;
+    current = *context = made;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxDestroy_v2(CUcontext context)
+{
+    if (!context)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    if (current == context)
+        current = context->below;
+    free(context);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxSetCurrent(CUcontext context)
+{
+    current = context;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetCurrent(CUcontext *context)
+{
+    *context = current;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxPushCurrent_v2(CUcontext context)
+{
+    if (!context)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    context->below = current;
+    current = context;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxPopCurrent_v2(CUcontext *context)
+{
+    if (!current)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    if (context)
+        *context = current;
+    current = current->below;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetDevice(CUdevice *device)
+{
+    if (!current)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    *device = current->device;
+    return CUDA_SUCCESS;
+}
+
+#define E(code, name, text) {code, name, text},
+static const struct {
+    int code;
+    const char *name, *text;
+} errors[] = {
+#include "errors.inc"
+};
+#undef E
+
+static CUresult describe(CUresult code, const char **name, const char **text)
+{
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+        if (errors[i].code == code) {
+            *name = errors[i].name;
+            *text = errors[i].text;
+            return CUDA_SUCCESS;
+        }
+    *name = *text = NULL;
+    return CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuGetErrorName(CUresult code, const char **name)
+{
+    const char *text;
+    return describe(code, name, &text);
+}
+
+CUresult cuGetErrorString(CUresult code, const char **text)
+{
+    const char *name;
+    return describe(code, &name, text);
+}
+
+CUresult cuGetExportTable(const void **table, const void *uuid)
+{
+    (void)uuid;
+    *table = NULL;
+    return CUDA_ERROR_NOT_FOUND;
+}
+
+CUresult cuGetProcAddress_v2(const char *, void **, int, uint64_t, void *);
+
+/* Where the functions are that only say "not supported". */
+extern char __start_rest_text[], __stop_rest_text[];
+
+static int is_rest(const void *function)
+{
+    return (const char *)function >= __start_rest_text && (const char *)function < __stop_rest_text;
+}
+
+/* The function that a base name means at a CUDA version: the second variant where it is supported,
+ * and the four-argument cuGetProcAddress below 12000. */
+static void *find(const char *name, int version)
+{
+    static const char *const variants[] = {"_v2", ""};
+    char full[128];
+    void *self = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD), *found = NULL;
+    if (!self)
+        return NULL;
+    for (int i = strcmp(name, "cuGetProcAddress") || version >= 12000 ? 0 : 1; !found && i < 2; i++) {
+        snprintf(full, sizeof(full), "%s%s", name, variants[i]);
+        found = dlsym(self, full);
+        if (!i && is_rest(found))
+            found = NULL;
+    }
+    dlclose(self);
+    return found;
+}
+
+CUresult cuGetProcAddress(const char *name, void **function, int version, uint64_t flags)
+{
+    (void)flags;
+    *function = find(name, version);
+    return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+}
+
+/* `status`: 0 found, 1 no such name. */
+CUresult cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags,
+                             void *status)
+{
+    (void)flags;
+    *function = find(name, version);
+    if (status)
+        *(int *)status = *function ? 0 : 1;
+    return *function || status ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+}

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the library is as a file, and that it stands in nobody's way."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import DRIVER, LIBRARY, TREE, Lab
+
+
+def output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def listed() -> set[str]:
+    lines = (TREE / "data/cuda_symbols.txt").read_text().splitlines()
+    return {line.split()[0] for line in lines if line and not line.startswith("#")}
+
+
+def test_it_needs_no_library_and_no_version_of_one() -> None:
+    assert "NEEDED" not in output("readelf", "-d", str(LIBRARY))
+    assert "No version information" in output("readelf", "-V", str(LIBRARY))
+
+
+def test_all_it_asks_of_the_process_is_optional() -> None:
+    lines = output("nm", "-D", "--undefined-only", str(LIBRARY)).splitlines()
+    assert {line.split()[0] for line in lines} == {"w"}
+    assert {line.split()[1] for line in lines} <= {
+        "dl_iterate_phdr",
+        "dlopen",
+        "dlvsym",
+        "environ",
+    }
+
+
+def test_it_exports_the_list_and_dlsym_and_its_evidence_and_nothing_else() -> None:
+    lines = output("nm", "-D", "--defined-only", str(LIBRARY)).splitlines()
+    assert {line.split()[-1] for line in lines} == listed() | {"dlsym", "faultline_state"}
+
+
+def test_it_has_no_constructor_no_thread_local_storage_and_no_executable_stack() -> None:
+    dynamic = output("readelf", "-d", str(LIBRARY))
+    assert "INIT" not in dynamic
+    assert "FINI" not in dynamic
+    headers = output("readelf", "-lW", str(LIBRARY))
+    assert "TLS" not in headers
+    assert "GNU_STACK" in headers
+    assert "RWE" not in headers
+
+
+def test_its_code_leaves_vector_registers_alone() -> None:
+    code = output("objdump", "-d", "--no-show-raw-insn", str(LIBRARY))
+    assert "%xmm" not in code
+    assert "%ymm" not in code
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("/bin/sh", "-c", "echo $((6*7))"),
+        ("/usr/bin/python3", "-c", "import ssl, ctypes, sqlite3, json; print(42)"),
+        ("gcc", "--version"),
+        ("/usr/bin/env", "true"),
+    ],
+)
+def test_programs_that_know_no_cuda_run_as_before(lab: Lab, command: tuple[str, ...]) -> None:
+    lab.arm()
+    with_shim = lab.run(*command)
+    without = lab.run(*command, LD_PRELOAD="")
+    assert with_shim.returncode == without.returncode == 0
+    assert (with_shim.stdout, with_shim.stderr) == (without.stdout, without.stderr)
+
+
+ASKER = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+int main(int n, char **v)
+{
+    void *cuda = n > 1 ? dlopen("libcuda.so.1", RTLD_NOW) : 0;
+    printf("default %d\\n", dlsym(RTLD_DEFAULT, "cuInit") != 0);
+    printf("handle %d\\n", cuda && dlsym(cuda, "cuInit") != 0);
+    dlerror();
+    if (cuda) dlsym(cuda, "cuNoSuchFunction");
+    const char *said = dlerror();
+    printf("error %d\\n", said && strstr(said, "cuNoSuchFunction") != 0);
+    if (cuda) dlsym(cuda, "cuInit");
+    printf("stale %d\\n", dlerror() != 0);
+    int ours = dlsym(RTLD_DEFAULT, "cudnnCreate") != 0;
+    printf("others %d\\n", !ours && dlsym(RTLD_DEFAULT, "printf") != 0);
+    return 0;
+}
+"""
+
+
+def test_asking_whether_cuda_is_loaded_stays_a_question(lab: Lab, compiled: Callable) -> None:
+    program = compiled("asker", ASKER)
+    assert "default 0\nhandle 0" in lab.run(program).stdout
+    loaded = lab.run(program, "load").stdout
+    assert "handle 1\nerror 1\nstale 0\nothers 1" in loaded
+
+
+NEXT_LIBRARY = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+unsigned int sleep(unsigned int s)
+{
+    static unsigned int (*next)(unsigned int);
+    if (!next) next = dlsym(RTLD_NEXT, "sleep");
+    return next == sleep ? 99 : s ? 7 : next(0);
+}
+"""
+NEXT_PROGRAM = '#include <stdio.h>\n#include <unistd.h>\nint main(void){printf("%u",sleep(0));}'
+
+
+def test_another_library_still_finds_the_next_function_after_itself(
+    lab: Lab, compiled: Callable
+) -> None:
+    library = compiled("libnext.so", NEXT_LIBRARY, "-shared", "-fPIC")
+    program = compiled("next", NEXT_PROGRAM)
+    for order in (f"{LIBRARY}:{library}", f"{library}:{LIBRARY}"):
+        assert lab.run(program, LD_PRELOAD=order).stdout == "0"
+
+
+BOUND = """
+#include <stdio.h>
+int cuInit(unsigned); int cuDriverGetVersion(int *); int cuDeviceGet(int *, int);
+int cuDevicePrimaryCtxRetain(void **, int); int cuCtxSetCurrent(void *); int cuCtxSynchronize(void);
+int main(void)
+{
+    int version = 0, device; void *context;
+    int a = cuInit(0), b = cuDriverGetVersion(&version);
+    int c = cuDeviceGet(&device, 0), d = cuDevicePrimaryCtxRetain(&context, device);
+    printf("%d %d %d %d %d ", a, b, c, d, cuCtxSetCurrent(context));
+    fflush(stdout); getchar();
+    printf("%d", cuCtxSynchronize());
+}
+"""
+
+
+def test_programs_linked_to_the_driver_are_reached_too(lab: Lab, compiled: Callable) -> None:
+    program = compiled("bound", BOUND, f"-L{DRIVER}", "-l:libcuda.so.1")
+    assert lab.run(program).stdout == "0 0 0 0 0 0"
+    process = lab.start(program)
+    assert process.stdout
+    assert process.stdout.read(10) == "0 0 0 0 0 "
+    lab.arm(code=214)
+    assert process.communicate("\n", timeout=20)[0] == "214"
+
+
+ABI_LIBRARY = """
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+struct big { uint64_t w[8]; };
+int cuLaunchKernel(void *f, unsigned a, unsigned b, unsigned c, unsigned d, unsigned e, unsigned g,
+                   unsigned h, void *s, void **p, void **x)
+{ return (uintptr_t)f==1&&a==2&&b==3&&c==4&&d==5&&e==6&&g==7&&h==8&&(uintptr_t)s==9&&
+         (uintptr_t)p==10&&(uintptr_t)x==11 ? 0 : 1; }
+int cuIpcOpenMemHandle_v2(uint64_t *p, struct big b, unsigned f)
+{ for (int i = 0; i < 8; i++) if (b.w[i] != 100u + i) return 1; return (uintptr_t)p==1&&f==2?0:1; }
+int cuParamSetf(void *f, int o, float v) { return f && o == 3 && v == 1.5f ? 0 : 1; }
+int cuCtxGetDevice(int *d) { *d = 0; return 0; }
+int cuDeviceGetUuid_v2(unsigned char *u, int d) { memset(u, 9, 16); return d; }
+int cuInit(unsigned f) { return f; }
+"""
+ABI_PROGRAM = """
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdio.h>
+struct big { uint64_t w[8]; };
+int main(int n, char **v)
+{
+    void *l = dlopen(v[1], RTLD_NOW);
+    int (*init)(unsigned) = dlsym(l, "cuInit");
+    int (*launch)(void*,unsigned,unsigned,unsigned,unsigned,unsigned,unsigned,unsigned,void*,void**,
+                  void**) = dlsym(l, "cuLaunchKernel");
+    int (*ipc)(uint64_t*, struct big, unsigned) = dlsym(l, "cuIpcOpenMemHandle_v2");
+    int (*setf)(void*, int, float) = dlsym(l, "cuParamSetf");
+    struct big b; for (int i = 0; i < 8; i++) b.w[i] = 100u + i;
+    int bad = init(0);
+    for (int i = 0; i < 3; i++) {
+        bad += launch((void*)1,2,3,4,5,6,7,8,(void*)9,(void**)10,(void**)11);
+        bad += ipc((void*)1, b, 2) + setf((void*)1, 3, 1.5f);
+    }
+    printf("%d", bad);
+}
+"""
+
+
+@pytest.mark.parametrize("armed", [False, True], ids=["idle", "armed for another GPU"])
+def test_arguments_of_every_kind_pass_unchanged(lab: Lab, compiled: Callable, armed: bool) -> None:
+    flags = ("-shared", "-fPIC", "-Wl,-soname,libcuda.so.1")
+    library = Path(compiled("libabi.so", ABI_LIBRARY, *flags))
+    program = compiled("abi", ABI_PROGRAM)
+    folder = library.parent / "abi-lib"
+    folder.mkdir(exist_ok=True)
+    shutil.copy(library, folder / "libcuda.so.1")
+    if armed:
+        lab.arm(gpu=1)
+    path = str(folder / "libcuda.so.1")
+    assert lab.run(program, path, LD_LIBRARY_PATH=str(folder)).stdout == "0"
+
+
+THREADS = """
+import ctypes, threading
+cuda = ctypes.CDLL("libcuda.so.1")
+gate, codes = threading.Barrier(64), []
+def use():
+    gate.wait()
+    f, v = ctypes.c_void_p(), ctypes.c_int()
+    a = cuda.cuGetProcAddress_v2(b"cuMemAlloc", ctypes.byref(f), 12000, ctypes.c_uint64(0), None)
+    codes.append((a, bool(f.value), cuda.cuInit(0), cuda.cuDriverGetVersion(ctypes.byref(v))))
+threads = [threading.Thread(target=use) for _ in range(64)]
+[t.start() for t in threads]; [t.join() for t in threads]
+assert set(codes) == {(0, True, 0, 0)}, set(codes)
+import os
+if os.fork() == 0:
+    os._exit(cuda.cuInit(0))
+print(os.wait()[1])
+"""
+
+
+def test_sixty_four_threads_may_come_first_at_the_same_time_and_fork_later(lab: Lab) -> None:
+    done = lab.run(sys.executable, "-c", THREADS)
+    assert (done.stdout.strip(), done.returncode) == ("0", 0), done.stderr
+
+
+STATIC = "int main(void){return 5;}"
+
+
+def test_a_static_program_is_not_disturbed(lab: Lab, compiled: Callable) -> None:
+    assert lab.run(compiled("static", STATIC, "-static")).returncode == 5
+
+
+@pytest.mark.skipif(not shutil.which("musl-gcc"), reason="musl-tools are not installed")
+def test_dlsym_keeps_working_on_musl(lab: Lab, tmp_path: Path) -> None:
+    source = tmp_path / "musl.c"
+    source.write_text(
+        "#include <dlfcn.h>\n#include <stdio.h>\n"
+        'int main(void){printf("%d", dlsym(RTLD_DEFAULT, "printf") != 0);}'
+    )
+    program = str(tmp_path / "musl")
+    subprocess.run(["musl-gcc", "-o", program, str(source)], check=True)
+    assert lab.run(program).stdout == "1"
