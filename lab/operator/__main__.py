@@ -15,11 +15,11 @@ import tempfile
 import urllib.parse
 from typing import Any
 
-import kopf
 import uvicorn
 from fastapi import FastAPI, Response
 
 from lab.operator import certificates, names
+from lab.operator.certificates import Pair
 from lab.operator.controller import Controller
 from lab.operator.crd_text import crd_text
 from lab.operator.events import Recorder
@@ -27,7 +27,7 @@ from lab.operator.kube import Kube
 from lab.operator.reconcile import ComponentReconciler, GraphReconciler
 from lab.operator.settings import Settings
 from lab.operator.store import Store
-from lab.operator.watch import Watches, quiet_settings
+from lab.operator.watch import Watches
 from lab.operator.webhooks import make_app, register
 
 LOG = logging.getLogger("dynamo-operator")
@@ -66,7 +66,7 @@ def webhook_hosts(settings: Settings) -> list[str]:
     return hosts
 
 
-def write_pair(folder: str, pair: certificates.Pair) -> tuple[str, str]:
+def write_pair(folder: str, pair: Pair) -> tuple[str, str]:
     """Certificate and key as files, which is what the TLS library takes."""
     paths = os.path.join(folder, "tls.crt"), os.path.join(folder, "tls.key")
     for path, text in zip(paths, (pair.certificate, pair.key), strict=True):
@@ -103,65 +103,59 @@ def build(kube: Kube, settings: Settings) -> tuple[Watches, list[Controller]]:
     return Watches(store, graphs, components, settings.status_delay), [graphs, components]
 
 
+def make_servers(health: Health, settings: Settings, folder: str, pair: Pair) -> list[Server]:
+    """The health server (HTTP) and the webhook server (HTTPS)."""
+    certificate, key = write_pair(folder, pair)
+    shared: dict[str, Any] = {"host": settings.webhook_host, "log_level": "warning"}
+    secure: dict[str, Any] = {"ssl_certfile": certificate, "ssl_keyfile": key}
+    return [
+        Server(uvicorn.Config(health.app(), port=settings.health_port, **shared)),
+        Server(uvicorn.Config(make_app(), port=settings.webhook_port, **secure, **shared)),
+    ]
+
+
+async def serve_until(stop: asyncio.Event, kube: Kube, health: Health, settings: Settings) -> None:
+    """Watch and reconcile until ``stop``; controllers begin once every watch has its first list."""
+    watches, controllers = build(kube, settings)
+    informers = watches.informers(kube)
+    for informer in informers:
+        informer.start()
+    for informer in informers:
+        await asyncio.to_thread(informer.synced.wait)
+    for controller in controllers:
+        controller.start()
+    health.ready = True
+    LOG.info("ready: webhooks on port %s, %s", settings.webhook_port, settings.probes)
+    await stop.wait()
+    health.ready = False
+    for informer in informers:
+        informer.stop()
+    for controller in controllers:
+        controller.stop()
+
+
 async def operate(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     kube = await asyncio.to_thread(Kube.connect)
     pair = await asyncio.to_thread(
         certificates.ensure, kube, settings.namespace, webhook_hosts(settings)
     )
     health = Health()
-    watches, controllers = build(kube, settings)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     with tempfile.TemporaryDirectory() as folder:
-        certificate, key = write_pair(folder, pair)
-        shared: dict[str, Any] = {"host": settings.webhook_host, "log_level": "warning"}
-        servers = [
-            Server(uvicorn.Config(health.app(), port=settings.health_port, **shared)),
-            Server(
-                uvicorn.Config(
-                    make_app(),
-                    port=settings.webhook_port,
-                    ssl_certfile=certificate,
-                    ssl_keyfile=key,
-                    **shared,
-                )
-            ),
-        ]
+        servers = make_servers(health, settings, folder, pair)
         tasks = [asyncio.create_task(server.serve()) for server in servers]
-        for server, task in zip(servers, tasks, strict=True):
-            await started(server, task)
-        await asyncio.to_thread(register, kube, pair.ca, settings.webhook_url)
-        for controller in controllers:
-            controller.start()
-        LOG.info("webhooks on port %s, probes %s", settings.webhook_port, settings.probes)
-        ready = asyncio.Event()
-        watching = asyncio.create_task(
-            kopf.operator(
-                registry=watches.registry(),
-                settings=quiet_settings(),
-                standalone=True,
-                clusterwide=not settings.watch_namespaces,
-                namespaces=settings.watch_namespaces,
-                ready_flag=ready,
-                stop_flag=stop,
-            )
-        )
-        await asyncio.wait(
-            {asyncio.create_task(ready.wait()), watching}, return_when="FIRST_COMPLETED"
-        )
-        health.ready = not watching.done()
         try:
-            await watching
+            for server, task in zip(servers, tasks, strict=True):
+                await started(server, task)
+            await asyncio.to_thread(register, kube, pair.ca, settings.webhook_url)
+            await serve_until(stop, kube, health, settings)
         finally:
-            health.ready = False
-            for controller in controllers:
-                controller.stop()
             for server in servers:
                 server.should_exit = True
-            await asyncio.gather(*tasks)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -173,7 +167,6 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write(crd_text())
         return 0
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("kopf").setLevel(logging.WARNING)
     asyncio.run(operate(Settings.from_environment()))
     return 0
 

@@ -5,7 +5,6 @@ transport."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from kubernetes import client, config
@@ -25,6 +24,7 @@ KINDS: dict[str, tuple[str, str, bool]] = {
     "ServiceAccount": ("/api/v1", "serviceaccounts", True),
     "Secret": ("/api/v1", "secrets", True),
     "Event": ("/api/v1", "events", True),
+    "Pod": ("/api/v1", "pods", True),
     "Role": ("/apis/rbac.authorization.k8s.io/v1", "roles", True),
     "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings", True),
     "CustomResourceDefinition": (
@@ -130,6 +130,22 @@ class Kube:
         except NotFoundError:
             return
 
-    def list(self, kind: str, namespace: str) -> Iterator[Object]:
-        """All objects of a kind in a namespace."""
-        yield from self._call("get", path_of(kind, namespace)).get("items", [])
+    def list_all(self, kind: str, selector: str | None) -> Object:
+        """The List object of a kind in all namespaces."""
+        base, plural, _ = KINDS[kind]
+        return self._call("get", f"{base}/{plural}", label_selector=selector)
+
+    def watch_all(self, kind: str, selector: str | None, version: str, seconds: int) -> Any:
+        """An open watch response (urllib3) of a kind in all namespaces, from ``version`` on."""
+        base, plural, _ = KINDS[kind]
+        return self._dynamic.request(
+            "get",
+            f"{base}/{plural}",
+            serialize=False,
+            watch=True,
+            allow_watch_bookmarks=True,
+            label_selector=selector,
+            resource_version=version,
+            timeout_seconds=seconds,
+            _request_timeout=(10, seconds + 30),
+        )

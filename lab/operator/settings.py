@@ -51,7 +51,6 @@ class Settings:
     webhook_port: int = 9443
     health_port: int = 8081
     webhook_url: str | None = None
-    watch_namespaces: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -63,7 +62,6 @@ class Settings:
                 f"DYNAMO_OPERATOR_PROBE_PROFILE is '{profile}'; it must be 'realistic' (the "
                 "probe times of the real operator) or 'fast' (shorter ones, for the lab)."
             )
-        watched = env.get("DYNAMO_OPERATOR_NAMESPACES", "")
         return cls(
             namespace=env.get("POD_NAMESPACE", "dynamo-system"),
             probes=FAST_PROBES if profile == "fast" else Probes(),
@@ -71,5 +69,4 @@ class Settings:
             webhook_port=int(env.get("DYNAMO_OPERATOR_WEBHOOK_PORT", "9443")),
             health_port=int(env.get("DYNAMO_OPERATOR_HEALTH_PORT", "8081")),
             webhook_url=env.get("DYNAMO_OPERATOR_WEBHOOK_URL") or None,
-            watch_namespaces=tuple(n for n in watched.split(",") if n),
         )

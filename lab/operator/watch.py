@@ -1,24 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watches: kopf's event handlers feed the store and the two controllers. No kopf annotations, no
-kopf finalizers."""
+"""What happens in the cluster, routed into the store and to the two controllers."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import kopf
-
 from lab.operator import names
 from lab.operator.controller import Controller
+from lab.operator.informer import Informer
+from lab.operator.kube import Kube
 from lab.operator.render_pod import worker_hash_of
 from lab.operator.store import Store
 
 Object = dict[str, Any]
-OWNED = {names.GRAPH: kopf.PRESENT}
 
 
 class Watches:
-    """Routes what happens in the cluster to the controllers."""
+    """The handlers of the five watched kinds."""
 
     def __init__(
         self, store: Store, graphs: Controller, components: Controller, status_delay: float
@@ -28,67 +26,50 @@ class Watches:
         self._components = components
         self._delay = status_delay
 
-    def _keep(self, event: Any, kind: str) -> Object:
-        obj = dict(event["object"])
-        obj["kind"] = kind
-        if event["type"] == "DELETED":
+    def _keep(self, change: str, obj: Object) -> None:
+        if change == "DELETED":
             self._store.drop(obj)
         else:
             self._store.put(obj)
-        return obj
 
-    def _graph_of(self, obj: Object, delay: float = 0.0) -> None:
+    def _graph_of(self, obj: Object) -> None:
         meta = obj["metadata"]
         graph = meta.get("labels", {}).get(names.GRAPH)
         if graph:
-            self._graphs.add(meta.get("namespace", ""), graph, delay)
+            self._graphs.add(meta["namespace"], graph)
 
-    def dgd(self, event: Any, **_: Any) -> None:
+    def dgd(self, change: str, obj: Object) -> None:
         """A graph changed; a new spec is noticed late, as by the real operator."""
-        obj = self._keep(event, names.DGD_KIND)
+        self._keep(change, obj)
         meta = obj["metadata"]
         seen = obj.get("status", {}).get("observedGeneration")
         late = bool(meta.get("finalizers")) and meta.get("generation") != seen
-        self._graphs.add(meta.get("namespace", ""), meta["name"], self._delay if late else 0.0)
+        self._graphs.add(meta["namespace"], meta["name"], self._delay if late else 0.0)
 
-    def dcd(self, event: Any, **_: Any) -> None:
+    def dcd(self, change: str, obj: Object) -> None:
         """A component changed."""
-        obj = self._keep(event, names.DCD_KIND)
-        self._components.add(obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+        self._keep(change, obj)
+        self._components.add(obj["metadata"]["namespace"], obj["metadata"]["name"])
         self._graph_of(obj)
 
-    def child(self, event: Any, **_: Any) -> None:
+    def child(self, change: str, obj: Object) -> None:
         """A Deployment or Service of a component changed; it has its DCD's name."""
-        obj = self._keep(event, event["object"]["kind"])
-        self._components.add(obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+        self._keep(change, obj)
+        self._components.add(obj["metadata"]["namespace"], obj["metadata"]["name"])
 
-    def pod(self, event: Any, **_: Any) -> None:
+    def pod(self, change: str, obj: Object) -> None:
         """A worker pod ended: a Recreate rollout may be waiting for its GPU."""
-        obj = self._keep(event, "Pod")
-        if worker_hash_of(obj) and (
-            event["type"] == "DELETED" or obj["metadata"].get("deletionTimestamp")
-        ):
+        self._keep(change, obj)
+        leaving = change == "DELETED" or obj["metadata"].get("deletionTimestamp")
+        if worker_hash_of(obj) and leaving:
             self._graph_of(obj)
 
-    def registry(self) -> kopf.OperatorRegistry:
-        """A kopf registry with the five watches."""
-        registry = kopf.OperatorRegistry()
-        kopf.on.event(names.GROUP, "v1beta1", "dynamographdeployments", registry=registry)(self.dgd)
-        kopf.on.event(names.GROUP, "v1beta1", "dynamocomponentdeployments", registry=registry)(
-            self.dcd
-        )
-        kopf.on.event("apps", "v1", "deployments", labels=OWNED, registry=registry)(self.child)
-        kopf.on.event("", "v1", "services", labels=OWNED, registry=registry)(self.child)
-        kopf.on.event("", "v1", "pods", labels=OWNED, registry=registry)(self.pod)
-        return registry
-
-
-def quiet_settings() -> kopf.OperatorSettings:
-    """kopf without Events of its own and without its wait for more events of the same object."""
-    settings = kopf.OperatorSettings()
-    settings.posting.enabled = False
-    settings.batching.batch_window = 0.01
-    settings.watching.server_timeout = 300
-    settings.watching.client_timeout = 330
-    settings.scanning.disabled = True
-    return settings
+    def informers(self, kube: Kube) -> list[Informer]:
+        """One watch per kind; of Deployments, Services and pods only those of a graph."""
+        return [
+            Informer(kube, names.DGD_KIND, self.dgd),
+            Informer(kube, names.DCD_KIND, self.dcd),
+            Informer(kube, "Deployment", self.child, names.GRAPH),
+            Informer(kube, "Service", self.child, names.GRAPH),
+            Informer(kube, "Pod", self.pod, names.GRAPH),
+        ]
