@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stand-in for the Dynamo operator: makes of a DynamoGraphDeployment what the real one makes of it.
+"""A stand-in for the Dynamo operator: enough of it that a drill cannot tell the difference.
 
-`render` is pure and is compared with recordings of the real operator; `reconcile` talks to the
-cluster. Only the component path is imitated: no Grove, no multinode, no planner.
+It imitates what was recorded of operator 1.5.0 (``tests/data/recordings/dynamo``): the object chain
+DynamoGraphDeployment > DynamoComponentDeployment > Deployment + Service, both API versions, the
+admission texts, the managed rollout of all workers and the order of status changes. See
+``README.md`` for what it does not do.
 """
