@@ -15,9 +15,13 @@ from typing import Any
 
 from lab.operator import names
 
+# What Go's encoder escapes inside strings although JSON would not need it.
+GO_ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
+
 
 def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.translate(GO_ESCAPES).encode()
 
 
 def last_applied_hash(value: Any) -> str:

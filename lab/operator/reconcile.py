@@ -104,10 +104,12 @@ class GraphReconciler(Base):
         world = World(dgd, self._dcds(namespace, name), self.store.live_pods(namespace, name))
         plan = make_plan(world, target, utc_now())
         self._carry_out(dgd, plan)
-        wanted = status.dgd_status(dgd, self._dcds(namespace, name), plan, target, utc_now())
-        dgd = self.write_status(dgd, wanted)
         if plan.current_hash:
+            # The status follows one step later, once the annotation names the new generation.
             self._switch_hash(dgd, plan)
+        else:
+            dcds = self._dcds(namespace, name)
+            self.write_status(dgd, status.dgd_status(dgd, dcds, plan, target, utc_now()))
         if plan.again:
             self.again(namespace, name)
 
