@@ -23,12 +23,14 @@ from lab.operator.certificates import Pair
 from lab.operator.controller import Controller
 from lab.operator.crd_text import crd_text
 from lab.operator.events import Recorder
+from lab.operator.informer import Informer
 from lab.operator.kube import Kube
 from lab.operator.reconcile import ComponentReconciler, GraphReconciler
+from lab.operator.registration import Registration
 from lab.operator.settings import Settings
 from lab.operator.store import Store
 from lab.operator.watch import Watches
-from lab.operator.webhooks import make_app, register
+from lab.operator.webhooks import make_app
 
 LOG = logging.getLogger("dynamo-operator")
 
@@ -114,10 +116,12 @@ def make_servers(health: Health, settings: Settings, folder: str, pair: Pair) ->
     ]
 
 
-async def serve_until(stop: asyncio.Event, kube: Kube, health: Health, settings: Settings) -> None:
+async def serve_until(
+    stop: asyncio.Event, kube: Kube, health: Health, settings: Settings, more: list[Informer]
+) -> None:
     """Watch and reconcile until ``stop``; controllers begin once every watch has its first list."""
     watches, controllers = build(kube, settings)
-    informers = watches.informers(kube)
+    informers = [*watches.informers(kube), *more]
     for informer in informers:
         informer.start()
     for informer in informers:
@@ -150,8 +154,9 @@ async def operate(settings: Settings) -> None:
         try:
             for server, task in zip(servers, tasks, strict=True):
                 await started(server, task)
-            await asyncio.to_thread(register, kube, pair.ca, settings.webhook_url)
-            await serve_until(stop, kube, health, settings)
+            registration = Registration(kube, pair.ca, settings.webhook_url)
+            await asyncio.to_thread(registration.register)
+            await serve_until(stop, kube, health, settings, registration.informers())
         finally:
             for server in servers:
                 server.should_exit = True

@@ -18,7 +18,6 @@ from lab.operator.kube import Kube
 Object = dict[str, Any]
 Handler = Callable[[str, Object], None]
 LOG = logging.getLogger("dynamo-operator")
-WATCH_SECONDS = 300
 RETRY_SECONDS = 1.0
 
 
@@ -34,12 +33,18 @@ class Informer:
     """
 
     def __init__(
-        self, kube: Kube, kind: str, handler: Handler, selector: str | None = None
+        self,
+        kube: Kube,
+        kind: str,
+        handler: Handler,
+        labels: str | None = None,
+        fields: str | None = None,
     ) -> None:
         self._kube = kube
         self._kind = kind
         self._handler = handler
-        self._selector = selector
+        self._labels = labels
+        self._fields = fields
         self._known: dict[str, Object] = {}
         self._stopped = threading.Event()
         self.synced = threading.Event()
@@ -77,7 +82,7 @@ class Informer:
             self._handler(change, obj)
 
     def _list(self) -> str:
-        found = self._kube.list_all(self._kind, self._selector)
+        found = self._kube.list_all(self._kind, self._labels, self._fields)
         present = {item["metadata"]["uid"] for item in found["items"]}
         for uid in [uid for uid in self._known if uid not in present]:
             self._tell("DELETED", self._known[uid])
@@ -86,7 +91,7 @@ class Informer:
         return str(found["metadata"]["resourceVersion"])
 
     def _watch(self, version: str) -> str:
-        response = self._kube.watch_all(self._kind, self._selector, version, WATCH_SECONDS)
+        response = self._kube.watch_all(self._kind, self._labels, self._fields, version)
         try:
             for line in iter_resp_lines(response):
                 if self._stopped.is_set():

@@ -14,6 +14,7 @@ from kubernetes.dynamic.exceptions import ConflictError, NotFoundError
 Object = dict[str, Any]
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+WATCH_SECONDS = 300
 
 # kind: (API path, plural, namespaced)
 KINDS: dict[str, tuple[str, str, bool]] = {
@@ -130,12 +131,12 @@ class Kube:
         except NotFoundError:
             return
 
-    def list_all(self, kind: str, selector: str | None) -> Object:
-        """The List object of a kind in all namespaces."""
+    def list_all(self, kind: str, labels: str | None, fields: str | None) -> Object:
+        """The List object of a kind in all namespaces, filtered by selectors."""
         base, plural, _ = KINDS[kind]
-        return self._call("get", f"{base}/{plural}", label_selector=selector)
+        return self._call("get", f"{base}/{plural}", label_selector=labels, field_selector=fields)
 
-    def watch_all(self, kind: str, selector: str | None, version: str, seconds: int) -> Any:
+    def watch_all(self, kind: str, labels: str | None, fields: str | None, version: str) -> Any:
         """An open watch response (urllib3) of a kind in all namespaces, from ``version`` on."""
         base, plural, _ = KINDS[kind]
         return self._dynamic.request(
@@ -144,8 +145,9 @@ class Kube:
             serialize=False,
             watch=True,
             allow_watch_bookmarks=True,
-            label_selector=selector,
+            label_selector=labels,
+            field_selector=fields,
             resource_version=version,
-            timeout_seconds=seconds,
-            _request_timeout=(10, seconds + 30),
+            timeout_seconds=WATCH_SECONDS,
+            _request_timeout=(10, WATCH_SECONDS + 30),
         )

@@ -10,12 +10,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 
-from lab.operator import names, validate
+from lab.operator import validate
 from lab.operator.convert import ConversionError, convert
-from lab.operator.kube import Kube
 
 Object = dict[str, Any]
-CONVERTED_CRD = f"dynamographdeployments.{names.GROUP}"
 PLURAL = "dynamographdeployments"
 MUTATE = f"/mutate/nvidia.com/v1beta1/{PLURAL}"
 VALIDATE = f"/validate/nvidia.com/v1beta1/{PLURAL}"
@@ -90,49 +88,3 @@ def make_app() -> FastAPI:
         return await answer(request, "ConversionReview", convert_review)
 
     return app
-
-
-def _client_config(current: Object, ca: str, url: str | None) -> Object:
-    """The client configuration with our CA; by URL when the operator runs outside of the
-    cluster."""
-    if url is None:
-        return {**current, "caBundle": ca}
-    path = (current.get("service") or {}).get("path") or current.get("url", "").removeprefix(url)
-    return {"url": url + path, "caBundle": ca}
-
-
-def register(kube: Kube, ca: bytes, url: str | None) -> None:
-    """Put the CA (and the URL, if any) into the CRD's conversion and both webhook configurations.
-
-    :raises RuntimeError: when one of them is not installed.
-    """
-    bundle = base64.b64encode(ca).decode()
-    crd = _installed(kube, "CustomResourceDefinition", CONVERTED_CRD)
-    current = crd["spec"]["conversion"]["webhook"]["clientConfig"]
-    path = "/spec/conversion/webhook/clientConfig"
-    change = {"op": "replace", "path": path, "value": _client_config(current, bundle, url)}
-    kube.patch("CustomResourceDefinition", None, CONVERTED_CRD, [change])
-    for kind, name in (
-        ("MutatingWebhookConfiguration", names.MUTATING_CONFIG),
-        ("ValidatingWebhookConfiguration", names.VALIDATING_CONFIG),
-    ):
-        found = _installed(kube, kind, name)
-        changes = [
-            {
-                "op": "replace",
-                "path": f"/webhooks/{index}/clientConfig",
-                "value": _client_config(webhook["clientConfig"], bundle, url),
-            }
-            for index, webhook in enumerate(found["webhooks"])
-        ]
-        kube.patch(kind, None, name, changes)
-
-
-def _installed(kube: Kube, kind: str, name: str) -> Object:
-    found = kube.get(kind, None, name)
-    if found is None:
-        raise RuntimeError(
-            f"{kind} {name} is not installed. "
-            "Apply lab/operator/manifests first (role lab_stack does)."
-        )
-    return found

@@ -9,7 +9,7 @@ one more, because the real operator reads its cache a little later and so skips 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -124,7 +124,7 @@ def assert_same(replay: Replay, recorded: list[Object], components: list[str]) -
             assert counts in shown, f"{component}: {counts} is missing or comes too late"
 
 
-def play(replay: Replay, recording: list[Object], steps: list[tuple[float, float, Change]],
+def play(replay: Replay, recording: list[Object], steps: Sequence[tuple[float, float, Change]],
          base: Object, components: list[str]) -> None:  # fmt: skip
     """Each step: rows from its first to its second time, after its change of the base spec."""
     for start, end, change in steps:
