@@ -154,7 +154,7 @@ async def operate(settings: Settings) -> None:
         try:
             for server, task in zip(servers, tasks, strict=True):
                 await started(server, task)
-            registration = Registration(kube, pair.ca, settings.webhook_url)
+            registration = Registration(kube, pair.ca, settings)
             await asyncio.to_thread(registration.register)
             await serve_until(stop, kube, health, settings, registration.informers())
         finally:

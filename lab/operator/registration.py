@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import logging
 from typing import Any
+from urllib.parse import urlsplit
 
 from lab.operator import names
 from lab.operator.informer import Informer
 from lab.operator.kube import Kube
+from lab.operator.settings import Settings
 
 Object = dict[str, Any]
 LOG = logging.getLogger("dynamo-operator")
@@ -23,16 +25,25 @@ REGISTERED = (
 )
 
 
-def client_config(current: Object, bundle: str, url: str | None) -> Object:
-    """A client configuration with our CA; by URL when the operator runs outside of the cluster."""
-    if url is None:
-        return {**current, "caBundle": bundle}
-    path = (current.get("service") or {}).get("path") or current.get("url", "").removeprefix(url)
-    return {"url": url + path, "caBundle": bundle}
+def client_config(current: Object, bundle: str, settings: Settings) -> Object:
+    """A client configuration with our CA: by Service, or by URL when we run outside of the cluster.
+
+    It replaces what another operator (or a run outside) left there; only the path is kept.
+    """
+    path = (current.get("service") or {}).get("path") or urlsplit(current.get("url", "")).path
+    if settings.webhook_url:
+        return {"url": settings.webhook_url + path, "caBundle": bundle}
+    service = {
+        "namespace": settings.namespace,
+        "name": names.WEBHOOK_SERVICE,
+        "path": path,
+        "port": 443,
+    }
+    return {"service": service, "caBundle": bundle}
 
 
-def changes(obj: Object, bundle: str, url: str | None) -> list[Object]:
-    """JSON patch that puts the CA (and the URL, if any) into one registered object; often empty."""
+def changes(obj: Object, bundle: str, settings: Settings) -> list[Object]:
+    """JSON patch that puts our address and CA into one registered object; often empty."""
     if obj["kind"] == "CustomResourceDefinition":
         path = "/spec/conversion/webhook/clientConfig"
         places = {path: obj["spec"]["conversion"]["webhook"]["clientConfig"]}
@@ -41,7 +52,7 @@ def changes(obj: Object, bundle: str, url: str | None) -> list[Object]:
             f"/webhooks/{index}/clientConfig": webhook["clientConfig"]
             for index, webhook in enumerate(obj["webhooks"])
         }
-    wanted = {path: client_config(current, bundle, url) for path, current in places.items()}
+    wanted = {path: client_config(current, bundle, settings) for path, current in places.items()}
     return [
         {"op": "replace", "path": path, "value": value}
         for path, value in wanted.items()
@@ -52,10 +63,10 @@ def changes(obj: Object, bundle: str, url: str | None) -> list[Object]:
 class Registration:
     """The three objects that tell the API server where our webhooks are."""
 
-    def __init__(self, kube: Kube, ca: bytes, url: str | None) -> None:
+    def __init__(self, kube: Kube, ca: bytes, settings: Settings) -> None:
         self._kube = kube
         self._bundle = base64.b64encode(ca).decode()
-        self._url = url
+        self._settings = settings
 
     def register(self) -> None:
         """Write the CA into all three.
@@ -72,7 +83,7 @@ class Registration:
             self._ensure(found)
 
     def _ensure(self, obj: Object) -> None:
-        patch = changes(obj, self._bundle, self._url)
+        patch = changes(obj, self._bundle, self._settings)
         if patch:
             name = obj["metadata"]["name"]
             LOG.info("the CA goes into %s %s", obj["kind"], name)
