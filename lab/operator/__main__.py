@@ -25,6 +25,7 @@ from lab.operator.crd_text import crd_text
 from lab.operator.events import Recorder
 from lab.operator.informer import Informer
 from lab.operator.kube import Kube
+from lab.operator.leader import Elector
 from lab.operator.reconcile import ComponentReconciler, GraphReconciler
 from lab.operator.registration import Registration
 from lab.operator.settings import Settings
@@ -119,15 +120,25 @@ def make_servers(health: Health, settings: Settings, folder: str, pair: Pair) ->
 async def serve_until(
     stop: asyncio.Event, kube: Kube, health: Health, settings: Settings, more: list[Informer]
 ) -> None:
-    """Watch and reconcile until ``stop``; controllers begin once every watch has its first list."""
+    """Watch, and reconcile while we lead, until ``stop`` or until the lease is lost."""
     watches, controllers = build(kube, settings)
     informers = [*watches.informers(kube), *more]
     for informer in informers:
         informer.start()
     for informer in informers:
         await asyncio.to_thread(informer.synced.wait)
-    for controller in controllers:
-        controller.start()
+    loop = asyncio.get_running_loop()
+
+    def lead() -> None:
+        for controller in controllers:
+            controller.start()
+
+    def lost() -> None:
+        loop.call_soon_threadsafe(stop.set)
+
+    seconds, identity = settings.lease_seconds, settings.identity
+    elector = Elector(kube, settings.namespace, identity, seconds, lead, lost)
+    elector.start()
     health.ready = True
     LOG.info("ready: webhooks on port %s, %s", settings.webhook_port, settings.probes)
     await stop.wait()
@@ -136,6 +147,7 @@ async def serve_until(
         informer.stop()
     for controller in controllers:
         controller.stop()
+    await asyncio.to_thread(elector.stop)
 
 
 async def operate(settings: Settings) -> None:

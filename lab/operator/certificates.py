@@ -120,5 +120,7 @@ def ensure(kube: Kube, namespace: str, hosts: list[str]) -> Pair:
         "metadata": {"name": names.WEBHOOK_SECRET, "namespace": namespace},
         "data": data,
     }
-    kube.create(body)
+    if kube.create(body) is None:
+        # Another replica was faster: both must answer with the same certificate.
+        return ensure(kube, namespace, hosts)
     return pair

@@ -24,6 +24,7 @@ KINDS: dict[str, tuple[str, str, bool]] = {
     "Service": ("/api/v1", "services", True),
     "ServiceAccount": ("/api/v1", "serviceaccounts", True),
     "Secret": ("/api/v1", "secrets", True),
+    "Lease": ("/apis/coordination.k8s.io/v1", "leases", True),
     "Event": ("/api/v1", "events", True),
     "Pod": ("/api/v1", "pods", True),
     "Role": ("/apis/rbac.authorization.k8s.io/v1", "roles", True),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -51,6 +52,8 @@ class Settings:
     webhook_port: int = 9443
     health_port: int = 8081
     webhook_url: str | None = None
+    identity: str = "lab-operator"
+    lease_seconds: int = 15
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -69,4 +72,6 @@ class Settings:
             webhook_port=int(env.get("DYNAMO_OPERATOR_WEBHOOK_PORT", "9443")),
             health_port=int(env.get("DYNAMO_OPERATOR_HEALTH_PORT", "8081")),
             webhook_url=env.get("DYNAMO_OPERATOR_WEBHOOK_URL") or None,
+            identity=env.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}",
+            lease_seconds=4 if profile == "fast" else 15,
         )
