@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operator stand-in behind a real API server: recorded requests, and graphs that really start."""
+"""The operator stand-in behind a real API server: recorded requests, and graphs that start."""
 
 from __future__ import annotations
 
