@@ -38,7 +38,7 @@ def verdict(
 
 
 def _judge_rest(case: ET.Element, report: Mapping[str, Any], counts: dict[str, int]) -> None:
-    """The last test case: what was left behind, or why a drill without a failed phase is no pass."""
+    """The last test case: what was left behind, or why no failed phase is still no pass."""
     compared = report["before_after"]
     if compared["equal"] is False or (report["verdict"] != "passed" and not sum(counts.values())):
         counts["failures"] += 1

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cluster: a dynamic client with the few verbs this collection uses, on plain mappings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ._errors import FaultlineError
+
+Obj = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Which objects: API version and kind, and optionally where and which of them."""
+
+    api_version: str
+    kind: str
+    namespace: str | None = None
+    name: str | None = None
+    label_selector: str | None = None
+    field_selector: str | None = None
+
+    def selectors(self) -> dict[str, Any]:
+        """Arguments for LIST and WATCH; a name becomes a field selector."""
+        fields = [self.field_selector] if self.field_selector else []
+        if self.name:
+            fields.append(f"metadata.name={self.name}")
+        found = {
+            "namespace": self.namespace,
+            "label_selector": self.label_selector,
+            "field_selector": ",".join(fields) or None,
+        }
+        return {key: value for key, value in found.items() if value}
+
+    def __str__(self) -> str:
+        """The way a person would name them."""
+        parts = [self.kind]
+        if self.name:
+            parts.append(self.name)
+        if self.label_selector:
+            parts.append(f"with {self.label_selector}")
+        if self.namespace:
+            parts.append(f"in {self.namespace}")
+        return " ".join(parts)
+
+
+GRAPH = Kind("nvidia.com/v1beta1", "DynamoGraphDeployment")
+NODE = Kind("v1", "Node")
+POD = Kind("v1", "Pod")
+FAULT = Kind("faultline.dev/v1alpha1", "GPUFault")
+HOST = Kind("faultline.dev/v1alpha1", "GPUHost")
+
+
+class Cluster:
+    """Verbs on a cluster. Raises FaultlineError with a sentence for what the API refuses."""
+
+    def __init__(self, kubeconfig: str | None = None, context: str | None = None) -> None:
+        from kubernetes import config
+        from kubernetes.client import ApiClient, Configuration
+        from kubernetes.dynamic import DynamicClient
+
+        found = Configuration()
+        try:
+            config.load_kube_config(
+                config_file=kubeconfig, context=context, client_configuration=found
+            )
+        except config.ConfigException as error:
+            if kubeconfig or context:
+                raise FaultlineError(f"The kubeconfig cannot be used: {error}.") from error
+            try:
+                config.load_incluster_config(client_configuration=found)
+            except config.ConfigException as inside:
+                raise FaultlineError(
+                    "There is no kubeconfig (KUBECONFIG, ~/.kube/config) and this is no pod: "
+                    "say with `kubeconfig` which cluster is meant."
+                ) from inside
+        try:
+            self.dynamic = DynamicClient(ApiClient(found))
+        except Exception as error:
+            raise FaultlineError(
+                f"The API server at {found.host} does not answer: {error}."
+            ) from error
+
+    def resource(self, kind: Kind) -> Any:
+        """The dynamic client's resource; raises FaultlineError when there is no such kind."""
+        from kubernetes.dynamic.exceptions import ResourceNotFoundError
+
+        try:
+            return self.dynamic.resources.get(api_version=kind.api_version, kind=kind.kind)
+        except ResourceNotFoundError as error:
+            raise FaultlineError(
+                f"The cluster knows no {kind.kind} ({kind.api_version}): "
+                "install what defines it first."
+            ) from error
+
+    def has(self, kind: Kind) -> bool:
+        """Whether the cluster knows the kind."""
+        try:
+            self.resource(kind)
+        except FaultlineError:
+            return False
+        return True
+
+    def _call(self, what: str, missing_ok: bool, call: Any, **arguments: Any) -> Obj | None:
+        from kubernetes.client import ApiException
+
+        try:
+            found: Obj = call(**arguments).to_dict()
+        except ApiException as error:
+            if error.status == 404 and missing_ok:
+                return None
+            raise FaultlineError(f"Cannot {what}: {reason(error)}", status=error.status) from error
+        return found
+
+    def get(self, kind: Kind, name: str, namespace: str | None = None) -> Obj | None:
+        """The object, None when there is none."""
+        call = self.resource(kind).get
+        return self._call(f"read {kind.kind} {name}", True, call, name=name, namespace=namespace)
+
+    def list(self, kind: Kind) -> list[Obj]:
+        """All objects that `kind` selects."""
+        found = self._call(f"list {kind}", False, self.resource(kind).get, **kind.selectors())
+        items: list[Obj] = (found or {}).get("items") or []
+        return items
+
+    def apply(self, body: Obj, manager: str, force: bool = False, dry_run: bool = False) -> Obj:
+        """Server-side apply. A field that somebody else owns is a conflict unless forced."""
+        meta, kind = body["metadata"], Kind(body["apiVersion"], body["kind"])
+        extra = {"dry_run": "All"} if dry_run else {}
+        done = self._call(
+            f"apply {kind.kind} {meta['name']}",
+            False,
+            self.resource(kind).server_side_apply,
+            body=body,
+            name=meta["name"],
+            namespace=meta.get("namespace"),
+            field_manager=manager,
+            force_conflicts=force,
+            **extra,
+        )
+        return done or {}
+
+    def patch(self, kind: Kind, name: str, change: Obj, namespace: str | None = None) -> Obj | None:
+        """JSON merge patch; None when the object is gone."""
+        return self._call(
+            f"change {kind.kind} {name}",
+            True,
+            self.resource(kind).patch,
+            body=change,
+            name=name,
+            namespace=namespace,
+            content_type="application/merge-patch+json",
+        )
+
+    def delete(self, kind: Kind, name: str, namespace: str | None = None, **body: Any) -> bool:
+        """Delete an object; False when there was none."""
+        call = self.resource(kind).delete
+        what = f"delete {kind.kind} {name}"
+        done = self._call(what, True, call, name=name, namespace=namespace, body=body or None)
+        return done is not None
+
+
+def reason(error: Any) -> str:
+    """What the API server said, as text."""
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {error.reason}"

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conditions to wait for. Pure functions of objects: (whether it holds, what is seen)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ._client import Obj
+from ._errors import WaitFailed
+
+Answer = tuple[bool, str]
+
+GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
+HASH_LABEL = "nvidia.com/dynamo-worker-hash"
+HASH_ANNOTATION = "nvidia.com/current-worker-hash-v2"
+STATE_LABEL = "dgxc.nvidia.com/nvsentinel-state"
+QUARANTINE = "quarantineHealthEvent"
+XID_CONDITION = "SysLogsXIDError"
+SHIM_VOLUME = "faultline-shim"
+WORKERS = ("worker", "prefill", "decode")
+# Reasons for which a container will not start by waiting.
+HOPELESS = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
+STUCK = ("ImagePullBackOff", "ErrImagePull", "CrashLoopBackOff", "CreateContainerError")
+
+
+def conditions(obj: Obj) -> dict[str, Obj]:
+    """Conditions of an object by type."""
+    return {c["type"]: c for c in (obj.get("status") or {}).get("conditions") or []}
+
+
+def ready_pod(pod: Obj) -> bool:
+    """Whether a pod is Ready and not on its way out."""
+    ready = conditions(pod).get("Ready", {}).get("status") == "True"
+    return ready and not pod["metadata"].get("deletionTimestamp")
+
+
+def has_shim(pod: Obj) -> bool:
+    """Whether a pod was made with the shim's volume."""
+    volumes = (pod.get("spec") or {}).get("volumes") or []
+    return any(v.get("name") == SHIM_VOLUME for v in volumes)
+
+
+def trouble(pod: Obj) -> str | None:
+    """Why a pod does not start, None while it may just need time. Raises WaitFailed if hopeless."""
+    meta, status = pod["metadata"], pod.get("status") or {}
+    scheduled = conditions(pod).get("PodScheduled", {})
+    if scheduled.get("reason") == "Unschedulable":
+        return f"pod {meta['name']} cannot be scheduled: {scheduled.get('message')}"
+    states = (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or [])
+    for container in states:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        last = (container.get("lastState") or {}).get("terminated") or {}
+        why = waiting.get("reason")
+        text = f"container {container['name']} of pod {meta['name']}: {why}"
+        if why in HOPELESS:
+            raise WaitFailed(f"{text}: {waiting.get('message')}")
+        if why in STUCK:
+            ended = f", ended with {last.get('reason')} {last.get('exitCode')}" if last else ""
+            return f"{text}{ended}"
+    return None
+
+
+def graph_ready(graph: Obj | None) -> Answer:
+    """Whether a DGD is Ready **at its generation**.
+
+    A status is up to 0.4 s older than the specification and says Ready in between (recorded), so
+    the generations are compared and all three signs must agree.
+    """
+    if not graph:
+        return False, "the DynamoGraphDeployment is not there"
+    status = graph.get("status") or {}
+    ready = conditions(graph).get("Ready", {})
+    generation, observed = graph["metadata"].get("generation"), status.get("observedGeneration")
+    seen = f"DGD {graph['metadata']['name']} {status.get('state') or 'without status'}"
+    seen += f" ({ready.get('reason') or 'no reason'}), generation {observed} of {generation}"
+    good = ready.get("status") == "True" and status.get("state") == "successful"
+    return good and observed == generation, seen
+
+
+def worker_components(graph: Obj) -> list[Obj]:
+    """Components that run a model."""
+    found: list[Obj] = graph["spec"].get("components") or []
+    return [c for c in found if c.get("type") in WORKERS]
+
+
+def replicas(graph: Obj) -> int:
+    """Number of worker pods that a DGD asks for."""
+    return sum(c.get("replicas", 1) for c in worker_components(graph))
+
+
+def graph_settled(graph: Obj | None, pods: Iterable[Obj], shim: bool | None = None) -> Answer:
+    """Whether a DGD serves with one generation of pods and nothing else of it is left.
+
+    Ready at its generation, no pod ending, every worker pod of the one current hash, as many of
+    them as asked for (never zero) and, if `shim` is given, all or none of them with the shim.
+    """
+    good, seen = graph_ready(graph)
+    rows = list(pods)
+    troubles = [t for t in (trouble(p) for p in rows) if t]
+    if not good or not graph:
+        return False, "; ".join([seen, *troubles])
+    hash_ = (graph["metadata"].get("annotations") or {}).get(HASH_ANNOTATION)
+    workers = [p for p in rows if HASH_LABEL in (p["metadata"].get("labels") or {})]
+    ending = [p["metadata"]["name"] for p in rows if p["metadata"].get("deletionTimestamp")]
+    if ending:
+        return False, f"{seen}; still ending: {', '.join(ending)}"
+    old = [p["metadata"]["name"] for p in workers if p["metadata"]["labels"][HASH_LABEL] != hash_]
+    if old:
+        return False, f"{seen}; pods of another generation than {hash_}: {', '.join(old)}"
+    up = [p for p in workers if ready_pod(p)]
+    wanted = replicas(graph)
+    if not wanted or len(up) != wanted or len(workers) != wanted:
+        return False, "; ".join([f"{seen}; {len(up)} of {wanted} workers Ready", *troubles])
+    if shim is not None and any(has_shim(p) != shim for p in workers):
+        return False, f"{seen}; {sum(has_shim(p) for p in workers)} workers have the shim"
+    return True, f"{seen}; {len(up)} workers Ready"
+
+
+def quarantined_events(node: Obj) -> list[Any]:
+    """Events for which NVSentinel holds a node; `[]` stands for a moment in every recovery."""
+    text = (node["metadata"].get("annotations") or {}).get(QUARANTINE)
+    try:
+        events = json.loads(text) if text else []
+    except ValueError:
+        return []
+    return events if isinstance(events, list) else []
+
+
+def node_quarantined(node: Obj | None, run_id: str) -> Answer:
+    """Whether NVSentinel has seen this run's fault and has cordoned the node, in any order."""
+    if not node:
+        return False, "the node is not there"
+    xid = conditions(node).get(XID_CONDITION, {})
+    detected = xid.get("status") == "True" and run_id in (xid.get("message") or "")
+    cordoned = bool((node.get("spec") or {}).get("unschedulable"))
+    theirs = bool(quarantined_events(node))
+    name = node["metadata"]["name"]
+    seen = f"{name}: condition {XID_CONDITION} {xid.get('status') or 'absent'}"
+    if xid.get("status") == "True":
+        seen += " with this run's id" if detected else " of another fault"
+    seen += ", cordoned" if cordoned else ", not cordoned"
+    if cordoned:
+        seen += " by NVSentinel" if theirs else ", not by NVSentinel"
+    return detected and cordoned and theirs, seen
+
+
+def node_drained(node: Obj | None, pods: Iterable[Obj]) -> Answer:
+    """Whether the drainer has said it is done and none of the pods is on the node."""
+    if not node:
+        return False, "the node is not there"
+    name = node["metadata"]["name"]
+    state = (node["metadata"].get("labels") or {}).get(STATE_LABEL)
+    if state == "drain-failed":
+        raise WaitFailed(f"NVSentinel gave up draining {name}: its state is drain-failed.")
+    left = [p["metadata"]["name"] for p in pods if p["spec"].get("nodeName") == name]
+    seen = f"{name}: state {state or 'none'}"
+    seen += f", still there: {', '.join(left)}" if left else ", empty of our pods"
+    # A node that was released again was drained before: the label is gone then.
+    done = state in (
+        "drain-succeeded",
+        "remediating",
+        "remediation-succeeded",
+        "remediation-failed",
+    )
+    released = state is None and not quarantined_events(node)
+    return not left and (done or released), seen
+
+
+def node_released(node: Obj | None) -> Answer:
+    """Whether a node is schedulable, healthy and out of NVSentinel's hands."""
+    if not node:
+        return False, "the node is not there"
+    found = conditions(node)
+    problems = []
+    if (node.get("spec") or {}).get("unschedulable"):
+        problems.append("cordoned")
+    if quarantined_events(node):
+        problems.append("in quarantine")
+    state = (node["metadata"].get("labels") or {}).get(STATE_LABEL)
+    if state:
+        problems.append(f"state {state}")
+    if found.get(XID_CONDITION, {}).get("status") == "True":
+        problems.append(f"{XID_CONDITION} True")
+    if found.get("Ready", {}).get("status") != "True":
+        problems.append("not Ready")
+    return not problems, f"{node['metadata']['name']}: {', '.join(problems) or 'released'}"
+
+
+def shim_processes(hosts: Iterable[Obj], namespace: str) -> list[Obj]:
+    """Processes of a namespace's pods that the agents report, each with its `node`."""
+    return [
+        {**process, "node": host["metadata"]["name"]}
+        for host in hosts
+        for process in (host.get("status") or {}).get("processes") or []
+        if process.get("namespace") == namespace
+    ]
+
+
+def shim_proven(hosts: Iterable[Obj], pods: Iterable[Obj], namespace: str) -> Answer:
+    """Whether a process of every worker pod has the shim and its page mapped and nothing failed."""
+    workers = [p for p in pods if HASH_LABEL in (p["metadata"].get("labels") or {})]
+    found = [p for p in shim_processes(hosts, namespace) if not p.get("exited")]
+    good = {
+        p["podUID"]
+        for p in found
+        if (p.get("shim") or {}).get("pageMapped") and not p["shim"].get("hits")
+    }
+    lacking = [w["metadata"]["name"] for w in workers if w["metadata"]["uid"] not in good]
+    if not workers:
+        return False, "no worker pod is there"
+    if lacking:
+        return False, f"no process proves the shim in {', '.join(lacking)}"
+    return True, f"shim mapped and inert in {len(workers)} workers"
+
+
+def shim_hits(hosts: Iterable[Obj], namespace: str) -> Mapping[str, int]:
+    """Calls that were answered by a fault, by node."""
+    total: dict[str, int] = {}
+    for process in shim_processes(hosts, namespace):
+        hits = int((process.get("shim") or {}).get("hits") or 0)
+        total[process["node"]] = total.get(process["node"], 0) + hits
+    return total

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state of a cluster as far as a drill could change it, and what is different. Pure functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Obj = Mapping[str, Any]
+
+RUN_LABEL = "faultline.dev/run"
+# NVSentinel leaves these behind after every recovery (recorded), and others change by themselves.
+IGNORED = (
+    "k8saas.nvidia.com/uncordon-",
+    "volumes.kubernetes.io/",
+    "node.alpha.kubernetes.io/",
+    "kubectl.kubernetes.io/",
+)
+
+
+def _kept(entries: Mapping[str, str] | None) -> dict[str, str]:
+    return {k: v for k, v in sorted((entries or {}).items()) if not k.startswith(IGNORED)}
+
+
+def node(obj: Obj) -> dict[str, Any]:
+    """A node's labels, annotations, taints, cordon, GPUs and conditions that are not at ease."""
+    meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    alarming = {
+        c["type"]: c["status"]
+        for c in status.get("conditions") or []
+        if c["status"] != ("True" if c["type"] == "Ready" else "False")
+    }
+    return {
+        "labels": _kept(meta.get("labels")),
+        "annotations": _kept(meta.get("annotations")),
+        "taints": sorted(json.dumps(t, sort_keys=True) for t in spec.get("taints") or []),
+        "unschedulable": bool(spec.get("unschedulable")),
+        "gpus": (status.get("allocatable") or {}).get("nvidia.com/gpu"),
+        "alarming": alarming,
+    }
+
+
+def capture(nodes: Iterable[Obj], named: Mapping[str, Iterable[Obj]]) -> dict[str, Any]:
+    """Snapshot: nodes in detail; of other kinds the names, and whose run they belong to."""
+    content: dict[str, Any] = {f"Node/{n['metadata']['name']}": node(n) for n in nodes}
+    for kind, objects in named.items():
+        for obj in objects:
+            meta = obj["metadata"]
+            space = f"{meta['namespace']}/" if meta.get("namespace") else ""
+            run = (meta.get("labels") or {}).get(RUN_LABEL)
+            content[f"{kind}/{space}{meta['name']}"] = {"run": run}
+    return content
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What is not as it was, one sentence each; empty when all is."""
+    found = [f"{key} is gone" for key in before if key not in after]
+    found += [f"{key} was not there before" for key in after if key not in before]
+    for key in before:
+        if key in after and before[key] != after[key]:
+            for field in sorted({*before[key], *after[key]}):
+                was, now = before[key].get(field), after[key].get(field)
+                if was != now:
+                    found.append(f"{key} {field}: was {json.dumps(was)}, is {json.dumps(now)}")
+    return sorted(found)

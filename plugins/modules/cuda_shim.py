@@ -1,0 +1,244 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Ansible module: put the CUDA shim into the workers of a DynamoGraphDeployment, or take it out."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cuda_shim
+short_description: Put the CUDA shim into the workers of a DGD, or take it out
+version_added: 0.1.0
+description:
+  - Adds volumes, mounts and environment of the shim to every worker component by server-side apply
+    with a field manager of its own, so that V(absent) takes out exactly what V(present) has put in.
+  - The operator restarts all worker pods once. That needs one spare GPU, or the annotation
+    C(nvidia.com/deployment-strategy=Recreate); neither is a reason to refuse.
+options:
+  state:
+    description: Whether the shim is in the specification.
+    type: str
+    choices: [present, absent]
+    default: present
+  name:
+    description: Name of the DynamoGraphDeployment.
+    type: str
+    required: true
+  namespace:
+    description: Its namespace.
+    type: str
+    required: true
+  build_id:
+    description: Build of the shim, a folder in O(host_path). Required for V(present).
+    type: str
+  host_path:
+    description: Folder on the GPU hosts that holds the builds.
+    type: path
+    default: /var/lib/faultline/shim
+  control_path:
+    description: Folder on the GPU hosts that holds the control page.
+    type: path
+    default: /var/lib/faultline/control
+extends_documentation_fragment: [faultline.gpu.cluster]
+"""
+
+EXAMPLES = r"""
+- name: Attach the shim
+  faultline.gpu.cuda_shim:
+    name: agg
+    namespace: drill-1
+    build_id: 359884b78dcaeb8a
+"""
+
+RETURN = r"""
+components:
+  description: Names of the worker components.
+  type: list
+  elements: str
+  returned: always
+room:
+  description: How a rollout finds a GPU, C(spare) or C(recreate); empty when nothing changes.
+  type: str
+  returned: always
+generation:
+  description: Generation of the DGD afterwards.
+  type: int
+  returned: always
+"""
+
+import json
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._client import GRAPH, NODE, POD, Cluster, Obj
+from ..module_utils._errors import FaultlineError
+from ..module_utils._module import run
+from ..module_utils._predicates import SHIM_VOLUME, worker_components
+
+MANAGER = "faultline-cuda-shim"
+CONTROL_VOLUME = "faultline-control"
+SHIM_AT, CONTROL_AT = "/opt/faultline/shim", "/opt/faultline/control"
+GPU = "nvidia.com/gpu"
+
+
+def additions(host_path: str, control_path: str, build_id: str) -> Obj:
+    """What the shim adds to a worker's pod template."""
+    return {
+        "spec": {
+            "containers": [
+                {
+                    "name": "main",
+                    "env": [
+                        {"name": "LD_PRELOAD", "value": f"{SHIM_AT}/libfaultline.so"},
+                        {"name": "FAULTLINE_CONTROL", "value": f"{CONTROL_AT}/page"},
+                    ],
+                    "volumeMounts": [
+                        {"name": SHIM_VOLUME, "mountPath": SHIM_AT, "readOnly": True},
+                        {"name": CONTROL_VOLUME, "mountPath": CONTROL_AT, "readOnly": True},
+                    ],
+                }
+            ],
+            "volumes": [
+                {
+                    "name": SHIM_VOLUME,
+                    "hostPath": {"path": f"{host_path}/{build_id}", "type": "Directory"},
+                },
+                {
+                    "name": CONTROL_VOLUME,
+                    "hostPath": {"path": control_path, "type": "Directory"},
+                },
+            ],
+        }
+    }
+
+
+def applied(graph: Obj, template: Obj | None) -> Obj:
+    """Body of the server-side apply: every worker with its name and, if any, our additions."""
+    meta = graph["metadata"]
+    parts = [
+        {"name": c["name"], **({"podTemplate": template} if template else {})}
+        for c in worker_components(graph)
+    ]
+    return {
+        "apiVersion": GRAPH.api_version,
+        "kind": GRAPH.kind,
+        "metadata": {"name": meta["name"], "namespace": meta["namespace"]},
+        "spec": {"components": parts},
+    }
+
+
+def traces(graph: Obj) -> list[str]:
+    """Names of worker components that still mention the shim."""
+    return [c["name"] for c in worker_components(graph) if "faultline" in json.dumps(c)]
+
+
+def free_gpus(cluster: Cluster) -> int:
+    """GPUs of schedulable nodes that no pod has asked for."""
+    nodes = {
+        n["metadata"]["name"]: int((n["status"].get("allocatable") or {}).get(GPU, 0))
+        for n in cluster.list(NODE)
+        if not n["spec"].get("unschedulable")
+    }
+    used = 0
+    for pod in cluster.list(POD):
+        if pod["spec"].get("nodeName") in nodes and pod["status"].get("phase") not in (
+            "Succeeded",
+            "Failed",
+        ):
+            for container in pod["spec"].get("containers") or []:
+                used += int(((container.get("resources") or {}).get("limits") or {}).get(GPU, 0))
+    return sum(nodes.values()) - used
+
+
+def room(cluster: Cluster, graph: Obj) -> str:
+    """How a rollout finds a GPU; raises FaultlineError when it would wait for ever."""
+    strategies = [
+        (((c.get("podTemplate") or {}).get("metadata") or {}).get("annotations") or {}).get(
+            "nvidia.com/deployment-strategy"
+        )
+        for c in worker_components(graph)
+    ]
+    if strategies and all(s == "Recreate" for s in strategies):
+        return "recreate"
+    free = free_gpus(cluster)
+    if free < 1:
+        raise FaultlineError(
+            "A rollout of the workers needs one spare GPU and there is none: free one, or set the "
+            "annotation nvidia.com/deployment-strategy=Recreate in the workers' podTemplate."
+        )
+    return "spare"
+
+
+def preloads(graph: Obj) -> list[str]:
+    """Workers that preload something of their own."""
+    found = []
+    for component in worker_components(graph):
+        pod = (component.get("podTemplate") or {}).get("spec") or {}
+        for container in pod.get("containers") or []:
+            for entry in container.get("env") or []:
+                theirs = "faultline" not in str(entry.get("value"))
+                if entry["name"] == "LD_PRELOAD" and container["name"] == "main" and theirs:
+                    found.append(component["name"])
+    return found
+
+
+def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
+    """Do what the options say."""
+    p = module.params
+    graph = cluster.get(GRAPH, p["name"], p["namespace"]) if cluster.has(GRAPH) else None
+    if not graph:
+        if p["state"] == "absent":
+            return {"components": [], "room": "", "generation": 0}
+        raise FaultlineError(f"There is no DGD {p['name']} in {p['namespace']}: deploy it first.")
+    names = [c["name"] for c in worker_components(graph)]
+    if not names:
+        raise FaultlineError(f"DGD {p['name']} has no worker component to put the shim into.")
+    template, space = None, ""
+    if p["state"] == "present":
+        theirs = preloads(graph)
+        if theirs:
+            raise FaultlineError(
+                f"Component {', '.join(theirs)} sets LD_PRELOAD itself: the shim would replace it."
+            )
+        template = additions(p["host_path"], p["control_path"], p["build_id"])
+    body = applied(graph, template)
+    planned = cluster.apply(body, MANAGER, dry_run=True)
+    changed = planned["spec"] != graph["spec"]
+    if changed:
+        space = room(cluster, graph) if p["state"] == "present" else ""
+        after = planned if module.check_mode else cluster.apply(body, MANAGER)
+    else:
+        after = graph
+    left = traces(after)
+    if p["state"] == "absent" and left:
+        raise FaultlineError(
+            f"Component {', '.join(left)} still mentions the shim: somebody else put it there.",
+            components=left,
+        )
+    return {
+        "changed": changed,
+        "components": names,
+        "room": space,
+        "generation": after["metadata"]["generation"],
+        "diff": {"before": graph["spec"], "after": after["spec"]},
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    run(
+        {
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "name": {"type": "str", "required": True},
+            "namespace": {"type": "str", "required": True},
+            "build_id": {"type": "str"},
+            "host_path": {"type": "path", "default": "/var/lib/faultline/shim"},
+            "control_path": {"type": "path", "default": "/var/lib/faultline/control"},
+        },
+        work,
+        required_if=[("state", "present", ("build_id",))],
+    )
+
+
+if __name__ == "__main__":
+    main()
