@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fault-injection API: `python3 -m faultline_service.api`. Routes are those of Dynamo's service.
+
+It keeps no state: a fault is a GPUFault object, which the agent of the node acts on. Reading is
+free; a change needs a token, see auth.py.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import Any, Literal
+
+import uvicorn
+from fastapi import Depends, FastAPI, HTTPException, Path, Request
+from fastapi.responses import JSONResponse
+from kubernetes.client import ApiException
+from pydantic import BaseModel, Field
+
+from . import auth, clock, profiles
+from .kube import DRILL_LABEL, ENDED, FAULT, GROUP_VERSION, HOST, NODE_LABEL, RUN_LABEL, Kube, Obj
+
+NAME = "fault-injection-api"
+SEVERITY = {"RESTART_BM": "critical", "COMPONENT_RESET": "critical", "RESTART_VM": "critical"}
+# The API server keeps `Authorization` for itself; through its proxy the token comes in this one.
+PROXY_HEADER = "X-Faultline-Authorization"
+
+
+class Inject(BaseModel):
+    """A fault to be: the GPU by `gpu_uuid` or `pci_address`, else by `gpu_id`; times in seconds."""
+
+    node_name: str
+    gpu_id: int = Field(0, ge=0)
+    gpu_uuid: str | None = None
+    pci_address: str | None = None
+    duration: int | None = Field(None, ge=1, le=7200)
+    effects: list[Literal["kernelLog", "cuda"]] = ["kernelLog", "cuda"]
+    run_id: str | None = Field(None, pattern=r"^[a-z0-9-]{1,32}$")
+    process_name: str | None = Field(None, pattern=r"^[A-Za-z0-9_.:-]{1,32}$")
+
+    def gpu(self) -> dict[str, Any]:
+        """The target as GPUFault has it."""
+        if self.gpu_uuid:
+            return {"uuid": self.gpu_uuid}
+        return {"pciAddress": self.pci_address} if self.pci_address else {"index": self.gpu_id}
+
+
+class FaultResponse(BaseModel):
+    """A fault as Dynamo's service answers it, and the object's spec and status."""
+
+    fault_id: str
+    status: str
+    fault_type: str
+    target: str
+    injected_at: str | None
+    message: str
+    spec: dict[str, Any]
+    details: dict[str, Any]
+
+
+def response(fault: Obj) -> FaultResponse:
+    """A GPUFault as an answer."""
+    spec, status = fault["spec"], fault.get("status") or {}
+    gpu = status.get("gpu") or spec["gpu"]
+    which = gpu.get("index", gpu.get("uuid") or gpu.get("pciAddress"))
+    return FaultResponse(
+        fault_id=fault["metadata"]["name"],
+        status=status.get("phase", "Pending").lower(),
+        fault_type=f"gpu_xid_{spec['xid']}",
+        target=f"{spec['node']}/gpu{which}",
+        injected_at=status.get("injectedAt"),
+        message=status.get("message") or "waiting for the node's agent",
+        spec=spec,
+        details=status,
+    )
+
+
+def fault_object(xid: int, wanted: Inject) -> Obj:
+    """The GPUFault of a request."""
+    labels = {NODE_LABEL: wanted.node_name}
+    spec: Obj = {
+        "xid": xid,
+        "node": wanted.node_name,
+        "gpu": wanted.gpu(),
+        "effects": wanted.effects,
+    }
+    if wanted.duration is not None:
+        spec["durationSeconds"] = wanted.duration
+    if wanted.run_id:
+        labels[RUN_LABEL] = spec["runId"] = wanted.run_id
+    if wanted.process_name:
+        spec["processName"] = wanted.process_name
+    name = f"xid-{xid}-{secrets.token_hex(4)}"
+    meta = {"name": name, "labels": labels}
+    return {"apiVersion": GROUP_VERSION, "kind": FAULT, "metadata": meta, "spec": spec}
+
+
+def refuse_unmarked(kube: Any, node: str, most_nodes: int) -> None:
+    """Raise HTTPException unless the node may be hurt and few enough others are."""
+    found = kube.get("Node", node, "v1")
+    if found is None:
+        raise HTTPException(404, f"there is no node {node}")
+    if (found["metadata"].get("labels") or {}).get(DRILL_LABEL) != "allowed":
+        raise HTTPException(
+            403, f"node {node} must not be hurt; label it {DRILL_LABEL}=allowed to allow it"
+        )
+    live = [f for f in kube.list(FAULT) if (f.get("status") or {}).get("phase") not in ENDED]
+    nodes = {f["spec"]["node"] for f in live} - {node}
+    if len(nodes) >= most_nodes:
+        raise HTTPException(
+            409, f"faults are active on {', '.join(sorted(nodes))}; at most {most_nodes} at a time"
+        )
+
+
+def may(verb: str) -> Any:
+    """A dependency that lets a request through only if its user may do this to GPUFaults."""
+
+    def check(request: Request) -> str:
+        header = request.headers.get("Authorization") or request.headers.get(PROXY_HEADER)
+        try:
+            return auth.check(request.app.state.kube, auth.bearer(header), verb)
+        except auth.Denied as error:
+            challenge = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+            raise HTTPException(error.status, str(error), challenge) from error
+
+    return Depends(check)
+
+
+def create_app(kube: Any, most_nodes: int = 1) -> FastAPI:
+    """The application; `kube` is a Kube or what acts like one."""
+    app = FastAPI(title=NAME)
+    app.state.kube = kube
+
+    @app.exception_handler(ApiException)
+    def cluster_says(_request: Request, error: ApiException) -> JSONResponse:
+        """The API server's refusal, in its own words."""
+        text = f"the cluster refused: {error.reason}: {error.body}"
+        return JSONResponse({"detail": text}, status_code=error.status or 502)
+
+    def existing(fault_id: str) -> Obj:
+        found: Obj | None = kube.get(FAULT, fault_id)
+        if found is None:
+            raise HTTPException(404, f"there is no fault {fault_id}")
+        return found
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "healthy", "service": NAME, "timestamp": clock.stamp()}
+
+    @app.get("/api/v1/faults/gpu/xid-types")
+    def xid_types() -> list[dict[str, Any]]:
+        rows = [profiles.profile(xid) for xid in profiles.listed()]
+        return [
+            {
+                "code": row.xid,
+                "name": row.name,
+                "severity": SEVERITY.get(row.action, "high" if row.fatal else "medium"),
+                "description": row.summary,
+                "nvsentinel": {"action": row.action, "fatal": row.fatal},
+                "cuda": {"live": row.live_code, "new_context": row.new_context_code},
+                "nvml": row.nvml_code,
+                "confidence": row.confidence,
+            }
+            for row in rows
+        ]
+
+    @app.post("/api/v1/faults/gpu/inject/xid-{xid}", dependencies=[may("create")])
+    def inject(wanted: Inject, xid: int = Path(ge=1, le=1000)) -> FaultResponse:
+        refuse_unmarked(kube, wanted.node_name, most_nodes)
+        return response(kube.create(fault_object(xid, wanted)))
+
+    @app.get("/api/v1/faults")
+    def faults(active_only: bool = False) -> list[FaultResponse]:
+        found = [response(fault) for fault in kube.list(FAULT)]
+        ended = {phase.lower() for phase in ENDED}
+        return [f for f in found if not (active_only and f.status in ended)]
+
+    @app.get("/api/v1/faults/{fault_id}")
+    def fault(fault_id: str) -> FaultResponse:
+        return response(existing(fault_id))
+
+    @app.post("/api/v1/faults/{fault_id}/recover", dependencies=[may("update")])
+    def recover(fault_id: str) -> FaultResponse:
+        existing(fault_id)
+        return response(kube.patch(FAULT, fault_id, {"spec": {"ended": True}}))
+
+    @app.delete("/api/v1/faults/{fault_id}", dependencies=[may("delete")])
+    def delete(fault_id: str) -> FaultResponse:
+        found = existing(fault_id)
+        kube.delete(FAULT, fault_id)
+        return response(found)
+
+    @app.get("/api/v1/hosts")
+    def hosts() -> list[dict[str, Any]]:
+        return [
+            {"name": host["metadata"]["name"]} | (host.get("status") or {})
+            for host in kube.list(HOST)
+        ]
+
+    return app
+
+
+def main() -> None:
+    """Serve on port 8080."""
+    most = int(os.environ.get("FAULTLINE_MAX_ACTIVE_NODES", "1"))
+    uvicorn.run(create_app(Kube(), most), host="0.0.0.0", port=8080, log_level="info")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of the faults of one node: inject, keep, end. State is in the GPUFault objects.
+
+A fault ends by its deadline, by spec.ended or by deletion, whichever comes first. An agent that
+starts anew goes on from the status: it never writes a kernel line twice, and a page entry without
+a live fault is taken away.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import clock, gpus, kernel_line
+from .kube import DRILL_LABEL, ENDED, FAULT, FINALIZER, Cache, Kube, Obj
+from .page import Entry, Page
+from .profiles import Profile, profile
+
+log = logging.getLogger("faultline.faults")
+JOURNAL_SECONDS = 15.0
+
+
+class Refused(Exception):
+    """An injection that cannot be: `reason` for machines, the text for people."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Node:
+    """What the agent touches on its node."""
+
+    name: str
+    driver: Path = Path("/host/proc/driver/nvidia")
+    journal: Path = Path("/host/var/log/journal")
+    kmsg: Path = Path("/dev/kmsg")
+
+
+def entry_of(name: str, facts: Profile, gpu_uuid: str, ends: float) -> Entry:
+    """The page entry of a fault that ends at `ends` (Unix seconds)."""
+    return Entry(
+        fault_id=name,
+        xid=facts.xid,
+        gpu_uuid=gpu_uuid,
+        code_live=facts.live_code,
+        code_new=facts.new_context_code,
+        code_nvml=facts.nvml_code,
+        classes=facts.classes,
+        not_after=clock.to_boottime(ends),
+    )
+
+
+class Faults:
+    """Brings every GPUFault of the node where its spec says, one at a time."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        node: Node,
+        page: Page,
+        user_of: Callable[[str], tuple[int, str] | None] = lambda uuid: None,
+    ) -> None:
+        """`user_of(gpu uuid)` names a process that uses a GPU, for the kernel line."""
+        self.kube, self.node, self.page, self.user_of = kube, node, page, user_of
+        self.waiting: queue.Queue[str] = queue.Queue()
+        self.cache = Cache(kube, FAULT, "faultline.dev/v1alpha1", self._changed)
+        self.boot_id = ""
+
+    def begin(self) -> None:
+        """Follow the faults, remove page entries that nobody wants, start working."""
+        node = self.kube.get("Node", self.node.name, "v1") or {}
+        self.boot_id = node.get("status", {}).get("nodeInfo", {}).get("bootID", "")
+        self.cache.begin()
+        live = {f["metadata"]["name"] for f in self.mine() if self._phase(f) not in ENDED}
+        kept = [e for e in self.page.entries() if e.fault_id in live]
+        if len(kept) != len(self.page.entries()):
+            self.page.write(kept)
+        threading.Thread(target=self._work, daemon=True, name="faults").start()
+
+    def mine(self) -> list[Obj]:
+        """Faults of this node."""
+        return [f for f in self.cache.objects.values() if f["spec"]["node"] == self.node.name]
+
+    def names(self) -> set[str]:
+        """Names of the faults of this node that exist, ended or not."""
+        return {f["metadata"]["name"] for f in self.mine()}
+
+    @staticmethod
+    def _phase(fault: Obj) -> str:
+        return str(fault.get("status", {}).get("phase", "Pending"))
+
+    def _changed(self, _kind: str, fault: Obj) -> None:
+        if fault["spec"]["node"] == self.node.name:
+            self.waiting.put(fault["metadata"]["name"])
+
+    def _later(self, name: str, delay: float) -> None:
+        timer = threading.Timer(max(0.0, delay), self.waiting.put, (name,))
+        timer.daemon = True
+        timer.start()
+
+    def _work(self) -> None:
+        while True:
+            name = self.waiting.get()
+            try:
+                self.look(name)
+            except Exception:
+                log.exception("%s: trying again", name)
+                self._later(name, 1.0)
+
+    def look(self, name: str) -> None:
+        """Bring one fault a step on."""
+        fault = self.kube.get(FAULT, name)
+        if fault is None:
+            self._disarm(name)
+            return
+        if fault["spec"]["node"] != self.node.name:
+            return
+        meta, phase = fault["metadata"], self._phase(fault)
+        leaving = bool(meta.get("deletionTimestamp"))
+        if not leaving and FINALIZER not in (meta.get("finalizers") or []):
+            wanted = [*(meta.get("finalizers") or []), FINALIZER]
+            self.kube.patch(FAULT, name, {"metadata": {"finalizers": wanted}})
+        reason = self._over(fault)
+        if phase not in ENDED and reason:
+            self._end(fault, reason)
+        elif phase not in ENDED:
+            self._live(fault)
+        if leaving:
+            self._disarm(name)
+            left = [f for f in meta.get("finalizers") or [] if f != FINALIZER]
+            self.kube.patch(FAULT, name, {"metadata": {"finalizers": left}})
+
+    def _over(self, fault: Obj) -> str | None:
+        """Why a fault has to end now, None when it has not."""
+        status = fault.get("status", {})
+        if fault["metadata"].get("deletionTimestamp"):
+            return "Deleted"
+        if fault["spec"].get("ended"):
+            return "Ended"
+        if status.get("endsAt") and time.time() >= clock.seconds(status["endsAt"]):
+            return "Deadline"
+        if status.get("bootID") and self.boot_id and status["bootID"] != self.boot_id:
+            return "NodeRebooted"
+        return None
+
+    def _live(self, fault: Obj) -> None:
+        """Inject what is not yet, arm what is not armed, and come back at the deadline."""
+        name = fault["metadata"]["name"]
+        try:
+            status = fault.get("status") or {}
+            if not status.get("endsAt"):
+                status = self._accept(fault)
+            if "kernelLog" in fault["spec"]["effects"]:
+                self._kernel_log(fault, status)
+            if self._phase(fault) != "Active" or not self._armed(name):
+                self._arm(fault, status)
+        except Refused as error:
+            self._fail(name, error.reason, str(error))
+            return
+        self._later(name, clock.seconds(status["endsAt"]) - time.time())
+
+    def _accept(self, fault: Obj) -> Obj:
+        """Fix target and deadline, once: a later agent goes on with these."""
+        spec, name = fault["spec"], fault["metadata"]["name"]
+        node = self.kube.get("Node", self.node.name, "v1") or {}
+        if (node.get("metadata", {}).get("labels") or {}).get(DRILL_LABEL) != "allowed":
+            raise Refused(
+                "NodeNotAllowed",
+                f"node {self.node.name} must not be hurt; label it {DRILL_LABEL}=allowed to allow",
+            )
+        try:
+            gpu = gpus.choose(gpus.on_node(self.node.driver), spec["gpu"])
+        except LookupError as error:
+            raise Refused("GpuNotFound", str(error)) from error
+        facts, now = profile(spec["xid"]), time.time()
+        status: Obj = {
+            "phase": "Pending",
+            "observedGeneration": fault["metadata"]["generation"],
+            "gpu": gpu.as_status(),
+            "injectedAt": clock.stamp(now),
+            "endsAt": clock.stamp(now + spec["durationSeconds"]),
+            "bootID": self.boot_id,
+            "nvsentinel": {"fatal": facts.fatal, "action": facts.action},
+        }
+        self._patch(name, status)
+        return status
+
+    def _kernel_log(self, fault: Obj, status: Obj) -> None:
+        """Write the kernel line unless it was, and wait until the node's journal has it."""
+        spec, name, before = fault["spec"], fault["metadata"]["name"], status.get("kernelLog") or {}
+        if (before.get("journal") or {}).get("seen"):
+            return
+        if not before.get("writtenAt"):
+            gpu = next(g for g in gpus.on_node(self.node.driver) if g.uuid == status["gpu"]["uuid"])
+            pid, program = self.user_of(gpu.uuid) or (None, None)
+            line = kernel_line.text(
+                gpu.pci_logged,
+                spec["xid"],
+                profile(spec["xid"]).kernel_text,
+                spec.get("runId") or name,
+                pid,
+                spec.get("processName") or program,
+            )
+            before = {"line": line, "writtenAt": clock.stamp()}
+            # Said before it is done: an agent that dies in between must not write it again.
+            self._patch(name, {"kernelLog": before})
+            try:
+                number = kernel_line.write(line, self.node.kmsg)
+            except OSError as error:
+                raise Refused("KernelLogUnwritable", f"{self.node.kmsg}: {error}") from error
+            self._patch(name, {"kernelLog": {"kmsgSequence": number}})
+        since = clock.seconds(before["writtenAt"])
+        seen = kernel_line.wait_in_journal(
+            before["line"], self.node.journal, since, JOURNAL_SECONDS
+        )
+        if seen is None:
+            self._patch(name, {"kernelLog": {"journal": {"seen": False}}})
+            raise Refused(
+                "JournalSilent",
+                f"the line did not come to the node's journal in {JOURNAL_SECONDS:g} s; see whether "
+                f"journald of {self.node.name} runs and keeps its journal in /var/log/journal",
+            )
+        self._patch(name, {"kernelLog": {"journal": seen.as_status()}})
+
+    def _armed(self, name: str) -> bool:
+        """Whether a fault's page entry is as it should be."""
+        fault = next((f for f in self.mine() if f["metadata"]["name"] == name), None)
+        wanted = bool(fault and (fault.get("status", {}).get("cuda") or {}).get("armed"))
+        return not wanted or any(e.fault_id == name for e in self.page.entries())
+
+    def _arm(self, fault: Obj, status: Obj) -> None:
+        spec, name = fault["spec"], fault["metadata"]["name"]
+        facts, done = profile(spec["xid"]), {"armed": False}
+        message = "Active"
+        if "cuda" in spec["effects"] and facts.hurts_cuda:
+            ends = clock.seconds(status["endsAt"])
+            others = [e for e in self.page.entries() if e.fault_id != name]
+            try:
+                entry = entry_of(name, facts, status["gpu"]["uuid"], ends)
+                generation = self.page.write([*others, entry])
+            except ValueError as error:
+                raise Refused("PageFull", str(error)) from error
+            done = {
+                "armed": True,
+                "code": facts.live_code,
+                "newContextCode": facts.new_context_code,
+                "nvmlCode": facts.nvml_code,
+                "pageGeneration": generation,
+                "entry": len(others),
+            }
+        elif "cuda" in spec["effects"]:
+            message = f"XID {facts.xid} by itself has no effect on CUDA programs"
+        self._patch(
+            name, {"phase": "Active", "reason": "Injected", "message": message, "cuda": done}
+        )
+
+    def _disarm(self, name: str) -> None:
+        entries = self.page.entries()
+        left = [e for e in entries if e.fault_id != name]
+        if len(left) != len(entries):
+            self.page.write(left)
+
+    def _end(self, fault: Obj, reason: str) -> None:
+        name = fault["metadata"]["name"]
+        self._disarm(name)
+        change: dict[str, Any] = {
+            "phase": "Recovered",
+            "reason": reason,
+            "message": "the fault is over; processes that were hit stay failed until they restart",
+            "recoveredAt": clock.stamp(),
+            "observedGeneration": fault["metadata"]["generation"],
+        }
+        if (fault.get("status", {}).get("cuda") or {}).get("armed"):
+            change["cuda"] = {"armed": False}
+        self._patch(name, change)
+
+    def _fail(self, name: str, reason: str, message: str) -> None:
+        self._disarm(name)
+        log.warning("%s: %s: %s", name, reason, message)
+        self._patch(name, {"phase": "Failed", "reason": reason, "message": message})
+
+    def _patch(self, name: str, status: Obj) -> None:
+        self.kube.patch(FAULT, name, {"status": status}, status=True)

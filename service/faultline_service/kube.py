@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kubernetes for the service: a few verbs of the dynamic client, and a cache kept by a watch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from kubernetes import config
+from kubernetes.client import ApiClient, ApiException, Configuration
+from kubernetes.dynamic import DynamicClient
+
+Obj = dict[str, Any]
+GROUP_VERSION = "faultline.dev/v1alpha1"
+FAULT, HOST = "GPUFault", "GPUHost"
+RUN_LABEL, NODE_LABEL = "faultline.dev/run", "faultline.dev/node"
+DRILL_LABEL = "faultline.dev/drill"
+FINALIZER = "faultline.dev/agent"
+ENDED = ("Recovered", "Failed")
+log = logging.getLogger("faultline.kube")
+
+
+class Kube:
+    """Dynamic client whose objects are plain mappings."""
+
+    def __init__(self) -> None:
+        found = Configuration()
+        if os.environ.get("KUBECONFIG"):
+            config.load_kube_config(client_configuration=found)
+        else:
+            config.load_incluster_config(client_configuration=found)
+        self.dynamic = DynamicClient(ApiClient(found))
+
+    def resource(self, kind: str, api_version: str = GROUP_VERSION) -> Any:
+        """The client's resource of a kind; raises ResourceNotFoundError when it is not served."""
+        return self.dynamic.resources.get(api_version=api_version, kind=kind)
+
+    def get(self, kind: str, name: str, api_version: str = GROUP_VERSION) -> Obj | None:
+        """A cluster-scoped object, None when there is none."""
+        try:
+            found: Obj = self.resource(kind, api_version).get(name=name).to_dict()
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        return found
+
+    def list(self, kind: str, api_version: str = GROUP_VERSION, **selectors: Any) -> list[Obj]:
+        """All objects of a kind."""
+        items: list[Obj] = self.resource(kind, api_version).get(**selectors).to_dict()["items"]
+        return items
+
+    def create(self, body: Obj) -> Obj:
+        """Create an object; raises ApiException, 409 when there is one of that name."""
+        made: Obj = self.resource(body["kind"], body["apiVersion"]).create(body=body).to_dict()
+        return made
+
+    def patch(self, kind: str, name: str, change: Obj, status: bool = False) -> Obj | None:
+        """Merge patch of an object of ours or of its status; None when it is gone."""
+        resource = self.resource(kind)
+        if status:
+            resource = resource.subresources["status"]
+        form = "application/merge-patch+json"
+        try:
+            done: Obj = resource.patch(body=change, name=name, content_type=form).to_dict()
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        return done
+
+    def delete(self, kind: str, name: str) -> None:
+        """Delete an object of ours; raises ApiException, 404 when there is none."""
+        self.resource(kind).delete(name=name)
+
+
+class Cache:
+    """Objects of one kind by UID, kept fresh by LIST and WATCH in a thread of its own."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        kind: str,
+        api_version: str,
+        changed: Callable[[str, Obj], None] | None = None,
+        **selectors: Any,
+    ) -> None:
+        """`changed(type, object)` is told every difference, type ADDED, MODIFIED or DELETED."""
+        self.kube, self.kind, self.api_version = kube, kind, api_version
+        self.changed, self.selectors = changed, selectors
+        self.objects: dict[str, Obj] = {}
+        self.filled = threading.Event()
+
+    def begin(self) -> Cache:
+        """Start following, and return once the first LIST is in."""
+        threading.Thread(target=self._run, daemon=True, name=f"watch-{self.kind}").start()
+        self.filled.wait()
+        return self
+
+    def _seen(self, kind: str, found: Obj) -> None:
+        key = found["metadata"]["uid"]
+        if kind == "DELETED":
+            self.objects.pop(key, None)
+        else:
+            self.objects[key] = found
+        if self.changed:
+            self.changed(kind, found)
+
+    def _round(self) -> None:
+        resource = self.kube.resource(self.kind, self.api_version)
+        listing = resource.get(**self.selectors).to_dict()
+        there = {item["metadata"]["uid"]: item for item in listing["items"]}
+        for key in set(self.objects) - set(there):
+            self._seen("DELETED", self.objects[key])
+        for item in there.values():
+            self._seen("ADDED", item)
+        self.filled.set()
+        version = listing["metadata"]["resourceVersion"]
+        watching = self.kube.dynamic.watch(
+            resource, resource_version=version, timeout=300, **self.selectors
+        )
+        for event in watching:
+            self._seen(event["type"], event["raw_object"])
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            try:
+                self._round()
+            except Exception as error:
+                # A watch ends now and then, and the API server may be away: list again.
+                log.info("following %s again: %s", self.kind, error)
+                pause.wait(0.5)
