@@ -110,6 +110,8 @@ def make_servers(health: Health, settings: Settings, folder: str, pair: Pair) ->
     """The health server (HTTP) and the webhook server (HTTPS)."""
     certificate, key = write_pair(folder, pair)
     shared: dict[str, Any] = {"host": settings.webhook_host, "log_level": "warning"}
+    # The API server keeps its connections open: do not wait for it to close them.
+    shared["timeout_graceful_shutdown"] = 1
     secure: dict[str, Any] = {"ssl_certfile": certificate, "ssl_keyfile": key}
     return [
         Server(uvicorn.Config(health.app(), port=settings.health_port, **shared)),
