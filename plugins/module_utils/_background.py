@@ -7,6 +7,7 @@ kernel has given to somebody else since is never signalled.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -51,11 +52,15 @@ def start(pid_file: Path, log_file: Path, body: Callable[[], None]) -> int:
             try:
                 body()
                 code = 0
+            except SystemExit:
+                code = 0
             except BaseException as exc:  # the log is the only place left to say it
                 print(f"stopped by {type(exc).__name__}: {exc}", file=sys.stderr, flush=True)
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     pid_file.unlink()
+                # The Kubernetes client removes its copies of keys when a process ends.
+                atexit._run_exitfuncs()
                 os._exit(code)
         os._exit(0)
     os.close(ready_w)
@@ -68,8 +73,10 @@ def start(pid_file: Path, log_file: Path, body: Callable[[], None]) -> int:
 
 def _become(pid_file: Path, log_file: Path, ready: int) -> None:
     """Cut every tie to the caller, then say through `ready` that the pid file stands."""
-    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
+    for name in (signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
         signal.signal(name, signal.SIG_DFL)
+    # An orderly end: what the body opened is closed, temporary files are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     pid_file.write_text(json.dumps({"pid": os.getpid(), "start_ticks": start_ticks(os.getpid())}))
     log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     null = os.open(os.devnull, os.O_RDONLY)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The state of a cluster as far as a drill could change it, and what is different. Pure functions."""
+"""The state of a cluster as far as a drill could change it, and what differs. Pure functions."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ._client import Cluster, Kind, Obj
-from ._errors import FaultlineError, WaitFailed, WaitTimeout
+from ._errors import FaultlineError, WaitTimeout
 
 Objects = dict[tuple[str, str], Obj]
 Snapshot = Mapping[str, Objects]
@@ -144,6 +144,3 @@ def newest_events(cluster: Cluster, kinds: Mapping[str, Kind], count: int = 5) -
         f"{(e.get('message') or '')[:160]}"
         for e in rows[-count:]
     ]
-
-
-__all__ = ["Condition", "Follower", "Snapshot", "WaitFailed", "WaitTimeout", "absorb", "wait"]

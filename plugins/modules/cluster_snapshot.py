@@ -9,9 +9,10 @@ module: cluster_snapshot
 short_description: Remember what a cluster is like, and compare
 version_added: 0.1.0
 description:
-  - V(captured) writes what a drill could change into a file, V(compared) says what is different now.
-  - Looked at are nodes (labels, annotations, taints, cordon, GPUs, alarming conditions), namespaces,
-    DynamoGraphDeployments and GPUFaults. Marks that NVSentinel leaves after every recovery are not.
+  - V(captured) writes what a drill could change into a file, V(compared) says what is different.
+  - Looked at are nodes (labels, annotations, taints, cordon, GPUs, alarming conditions),
+    namespaces, DynamoGraphDeployments and GPUFaults. Marks that NVSentinel leaves after every
+    recovery are not.
 options:
   state:
     description: What to do.

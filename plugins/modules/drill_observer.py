@@ -46,6 +46,7 @@ RETURN = r"""
 import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -75,8 +76,12 @@ def kinds(cluster: Cluster, namespace: str) -> dict[str, Kind]:
     return {str(kind): kind for kind in wanted if cluster.has(kind)}
 
 
-def observe(cluster: Cluster, folder: Path, namespace: str, duration: float) -> None:
-    """Follow and write until the time is up."""
+def observe(params: dict[str, Any], folder: Path) -> None:
+    """Follow and write until the time is up.
+
+    Connects by itself: the starting process takes its copies of keys along when it ends.
+    """
+    cluster = Cluster(params["kubeconfig"], params["context"])
     last: dict[tuple[str, str, str], str] = {}
 
     def record(received: float, op: str, obj: Obj) -> None:
@@ -90,7 +95,13 @@ def observe(cluster: Cluster, folder: Path, namespace: str, duration: float) -> 
         _run.append(folder / _run.TIMELINE, entry | {"view": view})
 
     with contextlib.suppress(WaitTimeout):
-        wait(cluster, kinds(cluster, namespace), lambda _now: (False, ""), duration, record)
+        wait(
+            cluster,
+            kinds(cluster, params["namespace"]),
+            lambda _now: (False, ""),
+            params["duration"],
+            record,
+        )
 
 
 def main() -> None:
@@ -117,15 +128,10 @@ def main() -> None:
     if p["state"] == "stopped":
         module.exit_json(changed=_background.stop(pid_file))
     try:
-        cluster = Cluster(p["kubeconfig"], p["context"])
-        kinds(cluster, p["namespace"])
+        kinds(Cluster(p["kubeconfig"], p["context"]), p["namespace"])
     except FaultlineError as error:
         module.fail_json(msg=str(error))
-    _background.start(
-        pid_file,
-        folder / "observer.log",
-        lambda: observe(cluster, folder, p["namespace"], p["duration"]),
-    )
+    _background.start(pid_file, folder / "observer.log", lambda: observe(p, folder))
     module.exit_json(changed=True)
 
 

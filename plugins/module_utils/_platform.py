@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Preconditions of a drill, and the choice of its target. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from ._client import Obj
+from ._conditions import ready
+from ._errors import FaultlineError
+from ._predicates import HASH_LABEL, node_released, ready_pod
+
+GPU = "nvidia.com/gpu"
+PRESENT = "nvidia.com/gpu.present"
+ALLOWED = ("faultline.dev/drill", "allowed")
+
+
+def workload_problem(found: Obj | None, what: str) -> list[str]:
+    """Why a workload cannot be relied on: it is absent or not ready."""
+    if not found:
+        return [f"{what} is not installed: without it the drill cannot pass."]
+    good, seen = ready(found)
+    return [] if good else [f"{what} is not ready ({seen}): look at its pods."]
+
+
+def gpu_nodes(nodes: Iterable[Obj]) -> list[Obj]:
+    """Nodes with GPUs."""
+    return [n for n in nodes if (n["metadata"].get("labels") or {}).get(PRESENT) == "true"]
+
+
+def allowed(node: Obj) -> bool:
+    """Whether a node is marked as one that may be hurt."""
+    return (node["metadata"].get("labels") or {}).get(ALLOWED[0]) == ALLOWED[1]
+
+
+def usable_nodes(nodes: Iterable[Obj]) -> list[Obj]:
+    """GPU nodes that may be hurt and can take pods."""
+    return [n for n in gpu_nodes(nodes) if allowed(n) and node_released(n)[0]]
+
+
+def gpu_limit(pod: Obj) -> int:
+    """GPUs that a pod asks for; none once it has ended."""
+    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        return 0
+    containers = pod["spec"].get("containers") or []
+    limits = (((c.get("resources") or {}).get("limits") or {}).get(GPU, 0) for c in containers)
+    return sum(int(limit) for limit in limits)
+
+
+def free_by_node(nodes: Iterable[Obj], pods: Sequence[Obj]) -> dict[str, int]:
+    """GPUs of each node that no pod has asked for."""
+    found = {}
+    for node in nodes:
+        name = node["metadata"]["name"]
+        total = int((node["status"].get("allocatable") or {}).get(GPU, 0))
+        found[name] = total - sum(gpu_limit(p) for p in pods if p["spec"].get("nodeName") == name)
+    return found
+
+
+def node_problems(
+    nodes: Sequence[Obj], free: Mapping[str, int], least: int, gpus: int
+) -> list[str]:
+    """What of the nodes stands in the way of a drill that needs `gpus` GPUs on `least` nodes."""
+    there = gpu_nodes(nodes)
+    problems = [
+        f"Node {n['metadata']['name']} is still in the hands of an earlier fault "
+        f"({node_released(n)[1]}): wait for its recovery, or run playbooks/cleanup.yml."
+        for n in there
+        if allowed(n) and not node_released(n)[0]
+    ]
+    if len(free) < least:
+        unmarked = [n["metadata"]["name"] for n in there if not allowed(n)]
+        more = (
+            f"; not marked: {', '.join(unmarked)} (kubectl label node NAME {'='.join(ALLOWED)})"
+            if unmarked
+            else ""
+        )
+        problems.append(
+            f"A drill needs {least} GPU nodes that may be hurt, there is "
+            f"{len(free)} ({', '.join(free) or 'none'}){more}."
+        )
+    if sum(free.values()) < gpus:
+        problems.append(
+            f"The drill needs {gpus} free GPUs (its workers and one for the rollout), "
+            f"{sum(free.values())} are free: {dict(free)}."
+        )
+    return problems
+
+
+def choose_target(pods: Iterable[Obj], free: Mapping[str, int], wanted: str | None) -> str:
+    """The node to hurt: one of a worker pod, whose workers fit elsewhere.
+
+    Raises FaultlineError when there is none, or `wanted` is none.
+    """
+    workers = [
+        p for p in pods if HASH_LABEL in (p["metadata"].get("labels") or {}) and ready_pod(p)
+    ]
+    by_node: dict[str, int] = {}
+    for pod in workers:
+        name = pod["spec"].get("nodeName") or ""
+        by_node[name] = by_node.get(name, 0) + gpu_limit(pod)
+    if wanted and wanted not in by_node:
+        raise FaultlineError(f"No worker pod is on {wanted}; workers are on {sorted(by_node)}.")
+    candidates = [wanted] if wanted else sorted(by_node, key=lambda n: (by_node[n], n))
+    for name in candidates:
+        elsewhere = sum(count for node, count in free.items() if node != name)
+        if name in free and elsewhere >= by_node[name]:
+            return name
+    raise FaultlineError(
+        f"No other node has room for the workers of {', '.join(map(str, candidates)) or 'any node'}"
+        f" (workers by node {by_node}, free GPUs {dict(free)}): add a GPU node or free GPUs."
+    )
