@@ -12,6 +12,8 @@ from collections.abc import Callable
 from kubernetes.dynamic.exceptions import ConflictError, DynamicApiError
 from urllib3.exceptions import HTTPError
 
+from lab.operator.kube import brief
+
 LOG = logging.getLogger("dynamo-operator")
 Key = tuple[str, str]
 
@@ -81,5 +83,5 @@ class Controller:
     def _failed(self, key: Key, error: Exception) -> None:
         tries = self._failures[key] = self._failures.get(key, 0) + 1
         delay = min(0.2 * 2**tries, 15.0)
-        LOG.warning("%s %s/%s: %s; again in %.1f s", self._name, *key, str(error)[:300], delay)
+        LOG.warning("%s %s/%s: %s; again in %.1f s", self._name, *key, brief(error), delay)
         self.add(*key, delay=delay)

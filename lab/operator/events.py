@@ -14,7 +14,7 @@ from typing import Any
 from kubernetes.dynamic.exceptions import DynamicApiError
 from urllib3.exceptions import HTTPError
 
-from lab.operator.kube import Kube
+from lab.operator.kube import Kube, brief
 
 Object = dict[str, Any]
 LOG = logging.getLogger("dynamo-operator")
@@ -65,4 +65,4 @@ class Recorder:
             try:
                 self._kube.create(event)
             except (DynamicApiError, HTTPError) as error:
-                LOG.info("event %s lost: %s", event["reason"], str(error)[:200])
+                LOG.info("event %s lost: %s", event["reason"], brief(error))

@@ -13,7 +13,7 @@ from kubernetes.dynamic.exceptions import DynamicApiError
 from kubernetes.watch.watch import iter_resp_lines
 from urllib3.exceptions import HTTPError
 
-from lab.operator.kube import Kube
+from lab.operator.kube import Kube, brief
 
 Object = dict[str, Any]
 Handler = Callable[[str, Object], None]
@@ -68,7 +68,7 @@ class Informer:
             except Expired:
                 LOG.info("watch of %s is too old: list again", self._kind)
             except (DynamicApiError, HTTPError, OSError, ValueError) as error:
-                LOG.warning("watch of %s: %s", self._kind, str(error)[:300])
+                LOG.warning("watch of %s: %s", self._kind, brief(error))
                 self._stopped.wait(RETRY_SECONDS)
 
     def _tell(self, change: str, obj: Object) -> None:

@@ -47,6 +47,16 @@ KINDS: dict[str, tuple[str, str, bool]] = {
 }
 
 
+def brief(error: Exception) -> str:
+    """One line about a failed call: the API server's own message where there is one."""
+    body = getattr(error, "body", None)
+    try:
+        message = json.loads(body or "")["message"]
+    except (ValueError, KeyError, TypeError):
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return str(message)[:300]
+
+
 def path_of(kind: str, namespace: str | None, name: str | None = None) -> str:
     """URL path of an object, or of its collection when ``name`` is None."""
     base, plural, namespaced = KINDS[kind]

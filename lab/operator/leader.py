@@ -18,7 +18,7 @@ from typing import Any
 from kubernetes.dynamic.exceptions import ConflictError, DynamicApiError
 from urllib3.exceptions import HTTPError
 
-from lab.operator.kube import Kube
+from lab.operator.kube import Kube, brief
 
 Object = dict[str, Any]
 LOG = logging.getLogger("dynamo-operator")
@@ -123,7 +123,7 @@ class Elector:
         except ConflictError:
             return False
         except (DynamicApiError, HTTPError, OSError) as error:
-            LOG.warning("lease: %s", str(error)[:200])
+            LOG.warning("lease: %s", brief(error))
             return False
         self._renewed = time.monotonic()
         return True
