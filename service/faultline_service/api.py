@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fault-injection API: `python3 -m faultline_service.api`. Routes are those of Dynamo's service.
+"""The fault-injection API: `python3 -m faultline_service.api`, with the routes of Dynamo's.
 
 It keeps no state: a fault is a GPUFault object, which the agent of the node acts on. Reading is
 free; a change needs a token, see auth.py.

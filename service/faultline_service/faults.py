@@ -71,6 +71,7 @@ class Faults:
         """`user_of(gpu uuid)` names a process that uses a GPU, for the kernel line."""
         self.kube, self.node, self.page, self.user_of = kube, node, page, user_of
         self.waiting: queue.Queue[str] = queue.Queue()
+        self.timers: dict[str, threading.Timer] = {}
         self.cache = Cache(kube, FAULT, "faultline.dev/v1alpha1", self._changed)
         self.boot_id = ""
 
@@ -102,8 +103,12 @@ class Faults:
             self.waiting.put(fault["metadata"]["name"])
 
     def _later(self, name: str, delay: float) -> None:
+        """Look again after `delay` seconds; one timer per fault."""
+        if name in self.timers:
+            self.timers[name].cancel()
         timer = threading.Timer(max(0.0, delay), self.waiting.put, (name,))
         timer.daemon = True
+        self.timers[name] = timer
         timer.start()
 
     def _work(self) -> None:
@@ -119,6 +124,7 @@ class Faults:
         """Bring one fault a step on."""
         fault = self.kube.get(FAULT, name)
         if fault is None:
+            self.timers.pop(name, None)
             self._disarm(name)
             return
         if fault["spec"]["node"] != self.node.name:
@@ -160,7 +166,7 @@ class Faults:
                 status = self._accept(fault)
             if "kernelLog" in fault["spec"]["effects"]:
                 self._kernel_log(fault, status)
-            if self._phase(fault) != "Active" or not self._armed(name):
+            if self._phase(fault) != "Active" or not self._armed(fault):
                 self._arm(fault, status)
         except Refused as error:
             self._fail(name, error.reason, str(error))
@@ -225,21 +231,21 @@ class Faults:
             self._patch(name, {"kernelLog": {"journal": {"seen": False}}})
             raise Refused(
                 "JournalSilent",
-                f"the line did not come to the node's journal in {JOURNAL_SECONDS:g} s; see whether "
-                f"journald of {self.node.name} runs and keeps its journal in /var/log/journal",
+                f"the line did not come to the node's journal in {JOURNAL_SECONDS:g} s; see "
+                f"whether journald of {self.node.name} runs and writes to /var/log/journal",
             )
         self._patch(name, {"kernelLog": {"journal": seen.as_status()}})
 
-    def _armed(self, name: str) -> bool:
-        """Whether a fault's page entry is as it should be."""
-        fault = next((f for f in self.mine() if f["metadata"]["name"] == name), None)
-        wanted = bool(fault and (fault.get("status", {}).get("cuda") or {}).get("armed"))
+    def _armed(self, fault: Obj) -> bool:
+        """Whether the page has the entry that the fault's status speaks of."""
+        wanted = (fault.get("status", {}).get("cuda") or {}).get("armed")
+        name = fault["metadata"]["name"]
         return not wanted or any(e.fault_id == name for e in self.page.entries())
 
     def _arm(self, fault: Obj, status: Obj) -> None:
         spec, name = fault["spec"], fault["metadata"]["name"]
-        facts, done = profile(spec["xid"]), {"armed": False}
-        message = "Active"
+        facts, message = profile(spec["xid"]), "Active"
+        done: Obj = {"armed": False}
         if "cuda" in spec["effects"] and facts.hurts_cuda:
             ends = clock.seconds(status["endsAt"])
             others = [e for e in self.page.entries() if e.fault_id != name]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 from functools import cache
@@ -36,7 +37,7 @@ def fields(structure: str) -> dict[str, slice]:
     }
 
 
-def number(view: bytes | bytearray | memoryview, structure: str, name: str) -> int:
+def number(view: bytes | bytearray | memoryview | mmap.mmap, structure: str, name: str) -> int:
     """Value of an integer field."""
     return int.from_bytes(view[fields(structure)[name]], "little")
 
