@@ -121,13 +121,14 @@ class _Step:
         arrived."""
         wanted = _wanted(component)
         recreate = uses_recreate(component)
-        surge = 0 if recreate else math.ceil(wanted * 0.25)
+        surge = math.ceil(wanted * 0.25)
         unavailable = wanted if recreate else math.floor(wanted * 0.25)
         old, new = self._dcd(component, current), self._dcd(component, self.target)
         old_spec = int(old["spec"].get("replicas", 1)) if old else 0
         old_target = min(old_spec, max(0, wanted - unavailable - _available(new)))
         room = wanted + surge - old_spec
         if recreate:
+            # No surge: the new generation needs what the old one holds.
             room = 0 if self._drains(old) else wanted
         already = int(new["spec"].get("replicas", 0)) if new else 0
         self.ensure(component, self.target, min(wanted, max(room, already, 0)))

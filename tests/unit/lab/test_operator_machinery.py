@@ -133,7 +133,10 @@ def listing(version: int, *items: Object) -> Object:
     return {"metadata": {"resourceVersion": str(version)}, "items": list(items)}
 
 
-def test_an_expired_watch_lists_again_and_reports_what_vanished_in_between() -> None:
+def test_an_expired_watch_lists_again_at_once_and_reports_what_vanished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lab.operator.informer.RETRY_SECONDS", 10 * LIMIT)
     expired = {"type": "ERROR", "object": {"code": 410, "message": "too old"}}
     api = ListsAndWatches(
         [listing(10, pod("a", 1, "1"), pod("b", 2, "2")), listing(20, pod("b", 15, "2"))],

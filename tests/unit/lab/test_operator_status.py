@@ -223,6 +223,22 @@ def test_recreate_brings_the_old_generation_to_zero_before_the_new_one_starts() 
     play(replay, recording, steps, base, ["Frontend", "decode"])
 
 
+def test_recreate_waits_for_the_last_old_pod_because_it_holds_the_gpu() -> None:
+    replay = Replay(fresh("objects-v1beta1-agg-ready", recreate), {1: "aaaaaaaa", 2: "bbbbbbbb"})
+    replay.run(0.0)
+    changed = _with(replay.dgd["spec"], recreate_and_env)
+    replay.live_pods = {"mock-decode-aaaaaaaa": 1}
+    change_spec(replay, changed, 1.0)
+    empty = {**dict.fromkeys(status.COUNTS, 0), "componentNames": [], "runtimeNamespace": "x"}
+    replay.dcds["mock-decode-aaaaaaaa"]["status"] = {"component": empty}
+    replay.run(2.0)
+    assert replay.dcds["mock-decode-aaaaaaaa"]["spec"]["replicas"] == 0
+    assert replay.dcds["mock-decode-bbbbbbbb"]["spec"]["replicas"] == 0
+    replay.live_pods = {}
+    replay.run(3.0)
+    assert replay.dcds["mock-decode-bbbbbbbb"]["spec"]["replicas"] == 2
+
+
 def test_changing_prefill_alone_rolls_decode_too() -> None:
     recording = rows("exp-21-disagg-apply-patch-kill")
     dgd = fresh("objects-v1beta1-disagg-ready")
