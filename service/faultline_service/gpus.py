@@ -64,7 +64,7 @@ def choose(gpus: Iterable[Gpu], target: Mapping[str, Any]) -> Gpu:
 
 
 def _same_pci(gpu: Gpu, address: str) -> bool:
-    """Whether an address is the GPU's; domain may have four or eight digits, function is free."""
-    domain, _, rest = address.lower().partition(":")
-    short = f"{int(domain, 16):04x}:{rest}" if rest.count(":") else address.lower()
-    return short in (gpu.pci, gpu.pci_logged)
+    """Whether an address is the GPU's: domain of four or eight digits or none, function or none."""
+    domain, bus, device = f"0:{address.lower()}".rsplit(":", 2)
+    domain = domain.removeprefix("0:")
+    return f"{int(domain, 16):04x}:{bus}:{device}" in (gpu.pci, gpu.pci_logged)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The API: who may change what, which nodes it refuses, and what a fault looks like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from faultline_service.api import create_app
+
+GOOD = {"Authorization": "Bearer good"}
+INJECT = "/api/v1/faults/gpu/inject/xid-79"
+NODES = {"gpu-node-1": "allowed", "gpu-node-2": "allowed", "precious": "no"}
+
+
+class FakeKube:
+    """A cluster with nodes, faults and the two reviews. Tokens: good, other (audience), weak."""
+
+    def __init__(self) -> None:
+        self.faults: dict[str, dict[str, Any]] = {}
+        self.asked: list[dict[str, Any]] = []
+
+    def get(self, kind: str, name: str, api_version: str = "") -> dict[str, Any] | None:
+        if kind == "Node":
+            labels = {"faultline.dev/drill": NODES.get(name)}
+            return {"metadata": {"name": name, "labels": labels}} if name in NODES else None
+        return self.faults.get(name)
+
+    def list(self, kind: str) -> list[dict[str, Any]]:
+        return list(self.faults.values()) if kind == "GPUFault" else []
+
+    def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        if body["kind"] == "TokenReview":
+            token = body["spec"]["token"]
+            known = {"good": "faultline", "weak": "faultline", "other": "https://kubernetes"}
+            status = {"authenticated": token in known, "audiences": [known.get(token)]}
+            return {"status": status | {"user": {"username": token, "groups": ["g"]}}}
+        if body["kind"] == "SubjectAccessReview":
+            self.asked.append(body["spec"])
+            return {"status": {"allowed": body["spec"]["user"] == "good"}}
+        self.faults[body["metadata"]["name"]] = body
+        return body
+
+    def patch(self, kind: str, name: str, change: dict[str, Any]) -> dict[str, Any]:
+        self.faults[name]["spec"] |= change["spec"]
+        return self.faults[name]
+
+    def delete(self, kind: str, name: str) -> None:
+        del self.faults[name]
+
+
+@pytest.fixture
+def kube() -> FakeKube:
+    return FakeKube()
+
+
+@pytest.fixture
+def client(kube: FakeKube) -> TestClient:
+    return TestClient(create_app(kube))
+
+
+def body(node: str = "gpu-node-1", **more: Any) -> dict[str, Any]:
+    return {"node_name": node, "run_id": "run-1"} | more
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Basic Z29vZA=="}, 401),
+        ({"Authorization": "Bearer "}, 401),
+        ({"Authorization": "Bearer forged"}, 401),
+        ({"Authorization": "Bearer other"}, 401),
+        ({"Authorization": "Bearer weak"}, 403),
+    ],
+)
+def test_no_change_without_a_token_of_a_user_who_may(
+    client: TestClient, kube: FakeKube, headers: dict[str, str], status: int
+) -> None:
+    assert client.post(INJECT, json=body(), headers=headers).status_code == status
+    assert kube.faults == {}
+    client.post(INJECT, json=body(), headers=GOOD)
+    (name,) = kube.faults
+    recover = client.post(f"/api/v1/faults/{name}/recover", headers=headers)
+    delete = client.delete(f"/api/v1/faults/{name}", headers=headers)
+    assert (recover.status_code, delete.status_code) == (status, status)
+    assert not kube.faults[name]["spec"].get("ended")
+
+
+def test_the_cluster_is_asked_for_exactly_the_verb_that_is_needed(
+    client: TestClient, kube: FakeKube
+) -> None:
+    name = client.post(INJECT, json=body(), headers=GOOD).json()["fault_id"]
+    client.post(f"/api/v1/faults/{name}/recover", headers=GOOD)
+    client.delete(f"/api/v1/faults/{name}", headers=GOOD)
+    asked = [spec["resourceAttributes"] for spec in kube.asked]
+    assert [a["verb"] for a in asked] == ["create", "update", "delete"]
+    assert {(a["group"], a["resource"]) for a in asked} == {("faultline.dev", "gpufaults")}
+
+
+def test_a_token_that_came_through_the_api_servers_proxy_counts(client: TestClient) -> None:
+    headers = {"X-Faultline-Authorization": "Bearer good"}
+    assert client.post(INJECT, json=body(), headers=headers).status_code == 200
+
+
+def test_a_node_that_is_not_marked_is_never_hurt(client: TestClient, kube: FakeKube) -> None:
+    answer = client.post(INJECT, json=body("precious"), headers=GOOD)
+    assert answer.status_code == 403
+    assert "faultline.dev/drill=allowed" in answer.json()["detail"]
+    assert client.post(INJECT, json=body("nowhere"), headers=GOOD).status_code == 404
+    assert kube.faults == {}
+
+
+def test_faults_on_a_second_node_wait_until_the_first_is_over(
+    client: TestClient, kube: FakeKube
+) -> None:
+    first = client.post(INJECT, json=body(), headers=GOOD).json()["fault_id"]
+    assert client.post(INJECT, json=body("gpu-node-2"), headers=GOOD).status_code == 409
+    assert client.post(INJECT, json=body(), headers=GOOD).status_code == 200
+    for fault in kube.faults.values():
+        fault["status"] = {"phase": "Recovered"}
+    assert client.post(INJECT, json=body("gpu-node-2"), headers=GOOD).status_code == 200
+    assert first in kube.faults
+
+
+def test_a_fault_is_an_object_with_target_run_and_duration(
+    client: TestClient, kube: FakeKube
+) -> None:
+    wanted = body(gpu_id=1, duration=60, effects=["cuda"])
+    answer = client.post(INJECT, json=wanted, headers=GOOD).json()
+    assert (answer["status"], answer["fault_type"]) == ("pending", "gpu_xid_79")
+    assert answer["target"] == "gpu-node-1/gpu1"
+    fault = kube.faults[answer["fault_id"]]
+    assert fault["metadata"]["labels"]["faultline.dev/run"] == "run-1"
+    assert fault["spec"] == {
+        "xid": 79,
+        "node": "gpu-node-1",
+        "gpu": {"index": 1},
+        "effects": ["cuda"],
+        "durationSeconds": 60,
+        "runId": "run-1",
+    }
+
+
+@pytest.mark.parametrize("xid", [0, 1001])
+def test_an_xid_outside_the_range_is_refused(client: TestClient, xid: int) -> None:
+    answer = client.post(f"/api/v1/faults/gpu/inject/xid-{xid}", json=body(), headers=GOOD)
+    assert answer.status_code == 422
+
+
+def test_reading_needs_no_token_and_knows_what_is_over(client: TestClient, kube: FakeKube) -> None:
+    name = client.post(INJECT, json=body(), headers=GOOD).json()["fault_id"]
+    kube.faults[name]["status"] = {"phase": "Recovered", "message": "over"}
+    assert [f["fault_id"] for f in client.get("/api/v1/faults").json()] == [name]
+    assert client.get("/api/v1/faults?active_only=true").json() == []
+    assert client.get(f"/api/v1/faults/{name}").json()["status"] == "recovered"
+    assert client.get("/api/v1/faults/none").status_code == 404
+    assert client.get("/health").json()["service"] == "fault-injection-api"
+    assert {t["code"] for t in client.get("/api/v1/faults/gpu/xid-types").json()} >= {79, 94, 119}
