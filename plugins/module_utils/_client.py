@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from ._errors import FaultlineError
 
 Obj = dict[str, Any]
+
+WEBHOOK_PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
@@ -107,13 +111,21 @@ class Cluster:
     def _call(self, what: str, missing_ok: bool, call: Any, **arguments: Any) -> Obj | None:
         from kubernetes.client import ApiException
 
-        try:
-            found: Obj = call(**arguments).to_dict()
-        except ApiException as error:
-            if error.status == 404 and missing_ok:
-                return None
-            raise FaultlineError(f"Cannot {what}: {reason(error)}", status=error.status) from error
-        return found
+        deadline = time.monotonic() + WEBHOOK_PATIENCE
+        while True:
+            try:
+                found: Obj = call(**arguments).to_dict()
+            except ApiException as error:
+                if error.status == 404 and missing_ok:
+                    return None
+                text = reason(error)
+                # A webhook's pod may be on the very node that is rebooting; nothing announces
+                # that it is back but a call that works.
+                if "failed calling webhook" in text and time.monotonic() < deadline:
+                    threading.Event().wait(1)
+                    continue
+                raise FaultlineError(f"Cannot {what}: {text}", status=error.status) from error
+            return found
 
     def get(self, kind: Kind, name: str, namespace: str | None = None) -> Obj | None:
         """The object, None when there is none."""

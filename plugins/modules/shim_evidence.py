@@ -10,7 +10,7 @@ short_description: Wait for what the CUDA shim itself says
 version_added: 0.1.0
 description:
   - The agent of each node reads the shim's own counters out of the processes that have it and
-    reports them in a GPUHost. This module waits for that report; it asks no pod and changes nothing.
+    reports them in a GPUHost. This module waits for that report and changes nothing.
 options:
   state:
     description:
