@@ -177,7 +177,7 @@ class Processes:
         if pod is None or not (visible or shimstate.LIBRARY in env.get("LD_PRELOAD", "")):
             return None
         words = (folder / "cmdline").read_bytes().split(b"\0")
-        command = b" ".join(words).decode(errors="replace").strip()[:256]
+        command = " ".join(b" ".join(words).decode(errors="replace").split())[:256]
         uid = pod.group(1).replace("_", "-")
         return Process(pid, key, uid, container[-1] if container else "", command, visible)
 
