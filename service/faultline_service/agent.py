@@ -38,7 +38,7 @@ def main() -> None:
         os.environ.get("POD_NAME", ""),
         page,
         processes,
-        faults.names,
+        faults,
         node.driver,
         STATE / "shim",
         READY,

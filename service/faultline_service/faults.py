@@ -77,14 +77,20 @@ class Faults:
 
     def begin(self) -> None:
         """Follow the faults, remove page entries that nobody wants, start working."""
-        node = self.kube.get("Node", self.node.name, "v1") or {}
-        self.boot_id = node.get("status", {}).get("nodeInfo", {}).get("bootID", "")
+        self.boot_id = self.kube.boot_id(self.node.name)
         self.cache.begin()
         live = {f["metadata"]["name"] for f in self.mine() if self._phase(f) not in ENDED}
         kept = [e for e in self.page.entries() if e.fault_id in live]
         if len(kept) != len(self.page.entries()):
             self.page.write(kept)
         threading.Thread(target=self._work, daemon=True, name="faults").start()
+
+    def booted(self, boot_id: str) -> None:
+        """Tell the node's boot id: the kubelet may report it after the agent has started."""
+        if boot_id and boot_id != self.boot_id:
+            self.boot_id = boot_id
+            for name in self.names():
+                self.waiting.put(name)
 
     def mine(self) -> list[Obj]:
         """Faults of this node."""

@@ -13,6 +13,7 @@ from typing import Any
 from kubernetes.client import ApiException
 
 from . import clock, gpus
+from .faults import Faults
 from .kube import GROUP_VERSION, HOST, Cache, Kube, Obj
 from .page import Page
 from .processes import Processes
@@ -51,7 +52,7 @@ class Reporter:
         pod: str,
         page: Page,
         processes: Processes,
-        faults: Callable[[], set[str]],
+        faults: Faults,
         driver: Path,
         shims: Path,
         ready: Path,
@@ -101,10 +102,6 @@ class Reporter:
             "processes": self.processes.as_status(),
         }
 
-    def _boot(self) -> None:
-        node = self.kube.get("Node", self.node, "v1") or {}
-        self.boot_id = node.get("status", {}).get("nodeInfo", {}).get("bootID", "")
-
     def _report(self, status: Obj) -> None:
         body = {"status": status | {"observedAt": clock.stamp()}}
         if self.kube.patch(HOST, self.node, body, status=True) is None:
@@ -125,9 +122,10 @@ class Reporter:
                 else:
                     scanned = now
                     self.processes.scan()
-                    self.processes.forget(self.faults())
+                    self.processes.forget(self.faults.names())
                     if now - reported >= HEARTBEAT_SECONDS:
-                        self._boot()
+                        self.boot_id = self.kube.boot_id(self.node)
+                        self.faults.booted(self.boot_id)
                     status = self.status()
                     if status != last or now - reported >= HEARTBEAT_SECONDS:
                         self._report(status)

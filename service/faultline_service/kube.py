@@ -48,6 +48,11 @@ class Kube:
             raise
         return found
 
+    def boot_id(self, node: str) -> str:
+        """Boot id of a node as its kubelet says it, empty when unknown."""
+        found = self.get("Node", node, "v1") or {}
+        return str(found.get("status", {}).get("nodeInfo", {}).get("bootID", ""))
+
     def list(self, kind: str, api_version: str = GROUP_VERSION, **selectors: Any) -> list[Obj]:
         """All objects of a kind."""
         items: list[Obj] = self.resource(kind, api_version).get(**selectors).to_dict()["items"]
