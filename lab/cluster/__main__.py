@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--plan", help="the plan as JSON (up)")
     parser.add_argument("--timeout", type=int, default=180)
     parser.add_argument("archives", nargs="*", type=Path)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     code = 0
     if args.command == "up":
         answer = up(Cluster(**json.loads(args.plan)), args.timeout)

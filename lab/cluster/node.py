@@ -8,6 +8,7 @@ or by a kill, the kernel ends everything else on the node.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import shutil
@@ -106,8 +107,30 @@ def cni_config(node: Node) -> dict[str, object]:
     return {"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge, portmap]}
 
 
+def remove_cgroups(tops: list[Path]) -> None:
+    """Remove what the node's last life left: its processes have ended with their namespace.
+
+    A kubelet that finds the cgroups of dead containers asks for each of them for seconds.
+    """
+    deadline = time.monotonic() + 10
+    for top in tops:
+        for folder, _dirs, _files in os.walk(top, topdown=False):
+            while True:
+                try:
+                    Path(folder).rmdir()
+                    break
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    # The kernel is still taking the last processes out of it.
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.05)
+
+
 def prepare_cgroups(node: Node) -> None:
     """The cgroup below which the kubelet keeps its pods, in every hierarchy there is."""
+    remove_cgroups([CGROUP_ROOT / node.cgroup, *CGROUP_ROOT.glob(f"*/{node.cgroup}")])
     if (CGROUP_ROOT / "cgroup.controllers").exists():
         (CGROUP_ROOT / node.cgroup).mkdir(exist_ok=True)
         return
@@ -147,7 +170,7 @@ oom_score = 0
 """
 
 
-def kubelet_config(node: Node) -> dict[str, object]:
+def kubelet_config(cluster: Cluster, node: Node) -> dict[str, object]:
     """KubeletConfiguration of a node (JSON is YAML)."""
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -164,6 +187,9 @@ def kubelet_config(node: Node) -> dict[str, object]:
         "enforceNodeAllocatable": [],
         "failSwapOn": False,
         "containerRuntimeEndpoint": f"unix://{SOCKET}",
+        # Nothing answers there: neither the Dynamo operator nor its runtime asks names. Without an
+        # address the kubelet warns about every pod.
+        "clusterDNS": [str(ipaddress.ip_network(cluster.service_network)[10])],
         "clusterDomain": "cluster.local",
         "resolvConf": "",
         "tlsCertFile": f"{SECRETS}/{node.name}.crt",
@@ -253,7 +279,7 @@ def main() -> None:
     prepare_cgroups(node)
     prepare_mounts(cluster, node, home)
     (SECRETS / "containerd.toml").write_text(containerd_config())
-    (SECRETS / "kubelet.json").write_text(json.dumps(kubelet_config(node)))
+    (SECRETS / "kubelet.json").write_text(json.dumps(kubelet_config(cluster, node)))
     shutil.rmtree("/var/lib/cni/networks", ignore_errors=True)
     run(services(cluster, node))
 

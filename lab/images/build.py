@@ -106,6 +106,7 @@ class Builder:
         self, name: str, stamp: str, parent: str, adds: list[tuple[Path, str]], *settings: str
     ) -> str:
         """An image made of a parent and files, and its archive."""
+        stamp = digest(stamp, parent, *settings)
         archive = self.cache / "images" / f"{name.split('/')[-1].replace(':', '-')}.tar"
 
         def make() -> None:
@@ -174,6 +175,7 @@ def main() -> None:
             (TREE / "lab/engine", f"/{SITE}/lab_engine"),
         ],
         "--env=HF_HUB_OFFLINE=1",
+        "--env=HOME=/tmp",
         "--user=1000:1000",
     )
     for name, folders in CODE.items():

@@ -10,7 +10,8 @@ from typing import Any
 from ._errors import FaultlineError
 from ._predicates import conditions
 
-STEP = re.compile(r"([^.\[\]]+)|\[([^=\]]+)=([^\]]+)\]")
+# A dot or bracket that belongs to a key is written with a backslash before it.
+STEP = re.compile(r"((?:[^.\[\]\\]|\\.)+)|\[([^=\]]+)=([^\]]+)\]")
 
 
 def value_at(obj: Any, path: str) -> Any:
@@ -21,7 +22,7 @@ def value_at(obj: Any, path: str) -> Any:
             rows = found if isinstance(found, list) else []
             found = next((r for r in rows if str(r.get(field)) == wanted), None)
         elif isinstance(found, Mapping):
-            found = found.get(key)
+            found = found.get(re.sub(r"\\(.)", r"\1", key))
         else:
             return None
     return found
