@@ -8,6 +8,7 @@ few words, what is seen; it raises WaitFailed when it cannot hold any more. Noth
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -34,14 +35,18 @@ class Follower(threading.Thread):
 
     def run(self) -> None:
         """LIST and WATCH until the process ends; says what went wrong at first."""
+        said = ""
         while True:
             try:
                 self._round()
             except FaultlineError as error:
                 self.news.put((self.key, "FAILED", error))
                 return
-            except Exception:
+            except Exception as error:
                 # Disconnected, or the version is too old: list again. The API server may be away.
+                if str(error) != said:
+                    said = str(error)
+                    print(f"following {self.kind} again: {said}", file=sys.stderr, flush=True)
                 threading.Event().wait(0.3)
 
     def _round(self) -> None:

@@ -77,6 +77,7 @@ from ..module_utils._predicates import SHIM_VOLUME, worker_components
 
 MANAGER = "faultline-cuda-shim"
 CONTROL_VOLUME = "faultline-control"
+LIBRARY = "libfaultline.so"
 SHIM_AT, CONTROL_AT = "/opt/faultline/shim", "/opt/faultline/control"
 GPU = "nvidia.com/gpu"
 
@@ -89,7 +90,7 @@ def additions(host_path: str, control_path: str, build_id: str) -> Obj:
                 {
                     "name": "main",
                     "env": [
-                        {"name": "LD_PRELOAD", "value": f"{SHIM_AT}/libfaultline.so"},
+                        {"name": "LD_PRELOAD", "value": f"{SHIM_AT}/{LIBRARY}"},
                         {"name": "FAULTLINE_CONTROL", "value": f"{CONTROL_AT}/page"},
                     ],
                     "volumeMounts": [
@@ -129,7 +130,9 @@ def applied(graph: Obj, template: Obj | None) -> Obj:
 
 def traces(graph: Obj) -> list[str]:
     """Names of worker components that still mention the shim."""
-    return [c["name"] for c in worker_components(graph) if "faultline" in json.dumps(c)]
+    marks = (SHIM_VOLUME, CONTROL_VOLUME, "FAULTLINE_CONTROL", LIBRARY)
+    texts = {c["name"]: json.dumps(c) for c in worker_components(graph)}
+    return [name for name, text in texts.items() if any(mark in text for mark in marks)]
 
 
 def free_gpus(cluster: Cluster) -> int:
@@ -176,7 +179,7 @@ def preloads(graph: Obj) -> list[str]:
         pod = (component.get("podTemplate") or {}).get("spec") or {}
         for container in pod.get("containers") or []:
             for entry in container.get("env") or []:
-                theirs = "faultline" not in str(entry.get("value"))
+                theirs = LIBRARY not in str(entry.get("value"))
                 if entry["name"] == "LD_PRELOAD" and container["name"] == "main" and theirs:
                     found.append(component["name"])
     return found
