@@ -36,7 +36,9 @@ def healthy_message(before: str, event: dict[str, Any]) -> str:
 def condition(node: Obj, event: dict[str, Any], now: str) -> dict[str, Any]:
     """The condition of the event's check after the event."""
     check = event["checkName"]
-    found = next((c for c in node["status"].get("conditions") or [] if c["type"] == check), {})
+    found: dict[str, Any] = next(
+        (c for c in node["status"].get("conditions") or [] if c["type"] == check), {}
+    )
     before = found.get("message", HEALTHY)
     change = healthy_message if event["isHealthy"] else faulty_message
     message = change(before, event)

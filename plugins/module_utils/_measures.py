@@ -165,6 +165,7 @@ def measures(
         "recovery_seconds": _span(back, start),
         "requests_total": everything["total"],
         "requests_failed": everything["failed"],
+        "requests_retried": everything["retried"],
         "latency_ms": {
             name: summarise([r for r in requests if begin <= r["ended_at"] <= end])["latency_ms"]
             for name, (begin, end) in windows.items()

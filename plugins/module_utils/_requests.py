@@ -105,6 +105,7 @@ def summarise(records: Iterable[Record]) -> dict[str, Any]:
     return {
         "total": len(rows),
         "failed": len(failed),
+        "retried": sum(r.get("retries", 0) for r in rows),
         "good_ratio": (len(rows) - len(failed)) / len(rows) if rows else None,
         "latency_ms": {k: None if v is None else round(v, 1) for k, v in latency.items()},
         "first_failure_at": min((r["ended_at"] for r in failed), default=None),

@@ -57,6 +57,7 @@ def pod(obj: Obj) -> View:
         "phase": status.get("phase"),
         "ready": _conditions(obj).get("Ready", {}).get("status") == "True",
         "deleting": bool(meta.get("deletionTimestamp")),
+        "disruption": _conditions(obj).get("DisruptionTarget", {}).get("reason"),
         "restarts": sum(c.get("restartCount", 0) for c in containers),
         "last_exit_codes": exits,
         "waiting": [

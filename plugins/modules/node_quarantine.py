@@ -10,7 +10,8 @@ short_description: Wait for what NVSentinel does with a node
 version_added: 0.1.0
 description:
   - V(quarantined) waits until NVSentinel has detected this run's fault and has cordoned the node.
-  - V(drained) waits until its drainer has emptied the node of the pods of O(namespace).
+  - V(drained) waits until its drainer has emptied the node of the pods of O(namespace). With
+    O(timeline) it also asks that a pod was really evicted; pods also leave for other reasons.
   - V(released) waits until the node is schedulable, healthy and out of NVSentinel's hands.
   - Nothing is changed; cordons are NVSentinel's to make and to take back.
 options:
@@ -29,6 +30,9 @@ options:
   namespace:
     description: Namespace whose pods must leave. Required for V(drained).
     type: str
+  timeline:
+    description: The C(timeline.jsonl) that M(faultline.gpu.drill_observer) keeps.
+    type: path
   timeout:
     description: Seconds to wait.
     type: float
@@ -55,15 +59,32 @@ seconds:
   returned: always
 """
 
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils import _run
 from ..module_utils._client import Cluster, Kind
 from ..module_utils._errors import WaitTimeout
 from ..module_utils._module import run
 from ..module_utils._predicates import node_drained, node_quarantined, node_released
 from ..module_utils._watch import Snapshot, wait
+
+
+def evicted(timeline: Path, node: str, namespace: str) -> list[str]:
+    """Pods of the namespace on the node that the eviction API was asked to end."""
+    rows = _run.read_lines(timeline)
+    return sorted(
+        {
+            row["name"]
+            for row in rows
+            if row["kind"] == "Pod"
+            and row["namespace"] == namespace
+            and row["view"]["node"] == node
+            and row["view"].get("disruption") == "EvictionByEvictionAPI"
+        }
+    )
 
 
 def waiting_for(cluster: Cluster, node: str) -> str:
@@ -91,6 +112,10 @@ def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
             good, said = node_quarantined(node, p["run_id"])
         elif p["state"] == "drained":
             good, said = node_drained(node, now["pods"].values())
+            if p["timeline"]:
+                names = evicted(Path(p["timeline"]), p["node"], p["namespace"])
+                said += f"; evicted: {', '.join(names) or 'no pod'}"
+                good = good and bool(names)
         else:
             good, said = node_released(node)
         return good, said
@@ -115,6 +140,7 @@ def main() -> None:
             "node": {"type": "str", "required": True},
             "run_id": {"type": "str"},
             "namespace": {"type": "str"},
+            "timeline": {"type": "path"},
             "timeout": {"type": "float", "default": 180},
         },
         work,

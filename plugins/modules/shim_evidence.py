@@ -16,8 +16,8 @@ options:
     description:
       - V(built) waits until every GPU host has the build O(build_id).
       - V(inert) waits until a process of every worker pod has the shim mapped and answered no call.
-      - V(hit) waits until calls were answered by a fault on O(node); on no other node may there be
-        any.
+      - V(hit) waits until calls were answered by a fault on O(node) while O(fault) is armed there;
+        on no other node may there be any.
     type: str
     choices: [built, inert, hit]
     required: true
@@ -26,6 +26,9 @@ options:
     type: str
   node:
     description: Node on which calls must have been answered by the fault.
+    type: str
+  fault:
+    description: Name of the fault that must be armed. Required for V(hit).
     type: str
   build_id:
     description: Build of the shim.
@@ -90,13 +93,22 @@ def built(now: Snapshot, build_id: str) -> tuple[bool, str]:
     )
 
 
-def hit(now: Snapshot, namespace: str, node: str) -> tuple[bool, str]:
-    """Whether the target's calls failed, and nobody else's."""
+def armed(now: Snapshot, node: str, fault: str) -> bool:
+    """Whether the control page of a node holds the fault."""
+    host = now["hosts"].get(("", node), {})
+    entries = ((host.get("status") or {}).get("page") or {}).get("entries") or []
+    return any(entry.get("faultId") == fault for entry in entries)
+
+
+def hit(now: Snapshot, namespace: str, node: str, fault: str) -> tuple[bool, str]:
+    """Whether the target's calls failed, nobody else's, and the fault is still armed."""
     hits = shim_hits(now["hosts"].values(), namespace)
     elsewhere = {name: count for name, count in hits.items() if count and name != node}
     if elsewhere:
         raise WaitFailed(f"The fault hit GPUs it was not meant for: {elsewhere}.", hits=dict(hits))
     count = hits.get(node, 0)
+    if not armed(now, node, fault):
+        return False, f"{fault} is not armed in the control page of {node} (any more)"
     return count > 0, f"{count} CUDA calls failed by the shim on {node}, 0 elsewhere"
 
 
@@ -119,7 +131,7 @@ def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
         elif p["state"] == "inert":
             good, said = shim_proven(hosts, now["pods"].values(), p["namespace"])
         else:
-            good, said = hit(now, p["namespace"], p["node"])
+            good, said = hit(now, p["namespace"], p["node"], p["fault"])
         return good, said
 
     snapshot, seconds = wait(cluster, kinds, condition, p["timeout"])
@@ -140,6 +152,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["built", "inert", "hit"], "required": True},
             "namespace": {"type": "str"},
             "node": {"type": "str"},
+            "fault": {"type": "str"},
             "build_id": {"type": "str"},
             "timeout": {"type": "float", "default": 60},
         },
@@ -147,7 +160,7 @@ def main() -> None:
         required_if=[
             ("state", "built", ("build_id",)),
             ("state", "inert", ("namespace",)),
-            ("state", "hit", ("namespace", "node")),
+            ("state", "hit", ("namespace", "node", "fault")),
         ],
     )
 
