@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One thing is broken at a time: the drill must fail in that phase, for that reason, and end clean."""
+"""One thing is broken at a time: the drill fails in that phase, for that reason, and ends clean."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from conftest import LAB, TREE, Drill, kubectl
 
 sys.path.insert(0, str(TREE / "service"))
 
-from faultline_service.page import Page  # noqa: E402
+from faultline_service.page import Page
 
 pytestmark = pytest.mark.drill
 
