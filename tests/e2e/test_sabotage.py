@@ -6,15 +6,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import LAB, TREE, Drill, kubectl
-
-sys.path.insert(0, str(TREE / "service"))
-
+from conftest import LAB, Drill, kubectl
 from faultline_service.page import Page
 
 pytestmark = pytest.mark.drill
