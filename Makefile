@@ -22,7 +22,7 @@ endif
 export PATH := $(CURDIR)/$(VENV)/bin:/var/cache/faultline/bin:$(PATH)
 PLAY := ansible-playbook -i $(INVENTORY)
 
-.PHONY: help setup drill cleanup test lint unit shim-test lab-test e2e pytest lab-up lab-down lab-status clean clean-cache
+.PHONY: help setup drill cleanup test lint unit shim-test molecule lab-test e2e pytest lab-up lab-down lab-status clean clean-cache
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,7 +52,7 @@ lab-status: setup ## Say what of the lab is running
 lab-down: setup ## Stop the lab and leave nothing behind
 	@$(PLAY) playbooks/lab_down.yml $(LAB_ARGS)
 
-test: $(VENV)/.dev lint unit shim-test lab-test e2e ## Everything the gate runs
+test: $(VENV)/.dev lint unit shim-test molecule lab-test e2e ## Everything the gate runs
 
 lint: $(VENV)/.dev ## ansible-lint (production), ruff, mypy, yamllint
 	@hack/lint.sh
@@ -63,6 +63,9 @@ unit: $(VENV)/.dev ## Tests that need no cluster
 shim-test: $(VENV)/.dev ## The shim's own tests, no GPU
 	@$(MAKE) -C lab/driver
 	@$(MAKE) -C shim test
+
+molecule: $(VENV)/.dev ## The roles' molecule scenarios
+	@molecule test --all
 
 lab-test: $(VENV)/.dev lab-up ## Tests of the lab itself
 	@pytest -q tests/lab $(ARGS)
