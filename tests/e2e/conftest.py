@@ -23,6 +23,20 @@ def kubectl(*words: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+def released(node: str) -> None:
+    """Wait until a node is back in service after NVSentinel's own path, GPUs included."""
+    module = ["-m", "faultline.gpu.node_quarantine", "-a", f"state=released node={node}"]
+    subprocess.run(
+        ["ansible", "localhost", "-i", "inventories/lab", *module],
+        check=True,
+        cwd=TREE,
+        env=os.environ | {"KUBECONFIG": str(LAB / "kubeconfig")},
+        capture_output=True,
+    )
+    gpus = "--for=jsonpath={.status.allocatable.nvidia\\.com/gpu}=2"
+    kubectl("wait", f"node/{node}", gpus, "--timeout=60s")
+
+
 class Drill:
     """One running drill; its folder of results is its own."""
 
@@ -69,7 +83,7 @@ class Drill:
                 f"ended before {what}:\n{self.process.stdout.read()}"
             )
             assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-            time.sleep(0.05)
+            time.sleep(0.02)
 
     def end(self, seconds: float = 600) -> dict[str, Any]:
         """Wait for the end and return the report."""

@@ -49,8 +49,13 @@ def test_a_page_disarmed_behind_its_back_fails_phase_five(drill: Callable) -> No
     run = drill("-e", "drill_verify_timeout=15")
     run.wait_for(4, "started")
     page = Page(LAB / "nodes" / target(run) / "faultline/control/page")
-    run.until(lambda: bool(page.entries()), "the page is armed")
-    page.write([])
+
+    def kept_disarmed() -> bool:
+        if page.entries():
+            page.write([])
+        return any(p["number"] == 5 and p["status"] != "started" for p in run.progress())
+
+    run.until(kept_disarmed, "the end of phase five")
     failed_in(run.end(), 5, "is not armed")
 
 
@@ -58,19 +63,25 @@ MONITOR = ("daemonset/syslog-health-monitor-regular", "-n", "nvsentinel")
 
 
 @pytest.fixture
-def monitor() -> Iterator[None]:
-    """Whatever happens, the monitor runs again at the end and its late findings are dealt with."""
-    yield
+def monitor() -> Iterator[list[str]]:
+    """At the end the monitor runs again, and what it finds late on these nodes is dealt with."""
+    nodes: list[str] = []
+    yield nodes
     change = '{"spec":{"template":{"spec":{"nodeSelector":{"lab.faultline.dev/none":null}}}}}'
     kubectl("patch", *MONITOR, "--type=merge", "-p", change)
+    for node in nodes:
+        found = "--for=condition=SysLogsXIDError=True"
+        kubectl("wait", f"node/{node}", found, "--timeout=120s")
+        released(node)
     kubectl("rollout", "status", *MONITOR, "--timeout=120s")
 
 
 def test_with_the_monitor_stopped_nothing_is_detected_and_phase_six_fails(
-    drill: Callable, monitor: None
+    drill: Callable, monitor: list[str]
 ) -> None:
     run = drill("-e", "nvsentinel_wait_quarantine_timeout=15")
     run.wait_for(3, "started")
+    monitor.append(target(run))
     change = '{"spec":{"template":{"spec":{"nodeSelector":{"lab.faultline.dev/none":"x"}}}}}'
     kubectl("patch", *MONITOR, "--type=merge", "-p", change)
     gone = ("wait", "--for=delete", "pod", "-n", "nvsentinel", "--timeout=60s")
