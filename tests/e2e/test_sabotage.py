@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import LAB, Drill, kubectl
+from conftest import LAB, Drill, kubectl, released
 from faultline_service.page import Page
 
 pytestmark = pytest.mark.drill
