@@ -24,7 +24,7 @@ SITE = "usr/local/lib/python3.11/dist-packages"
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 PACKAGES = (
     "python3,ca-certificates,gcc,make,libc6-dev,systemd,procps,kmod,util-linux,iproute2,"
-    "iproute2,libnss-systemd"
+    "libnss-systemd"
 )
 CODE = {
     "lab": ("lab", "data"),
