@@ -224,6 +224,7 @@ def test_a_writer_killed_in_the_middle_leaves_calls_working(lab: Lab, session: C
 
 
 def test_the_build_id_in_the_process_is_the_one_the_makefile_prints(session: Callable) -> None:
-    command = ["make", "-s", "-C", str(Path(__file__).parents[1]), "print-build-id"]
+    folder = str(Path(__file__).parents[1])
+    command = ["make", "-s", "--no-print-directory", "-C", folder, "print-build-id"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     assert session()("state")["build_id"] == printed
