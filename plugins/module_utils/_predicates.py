@@ -94,7 +94,8 @@ def graph_settled(graph: Obj | None, pods: Iterable[Obj], shim: bool | None = No
     """Whether a DGD serves with one generation of pods and nothing else of it is left.
 
     Ready at its generation, no pod ending, every worker pod of the one current hash, as many of
-    them as asked for (never zero) and, if `shim` is given, all or none of them with the shim.
+    them (never zero) and of the others as asked for and, if `shim` is given, all or none of the
+    workers with the shim.
     """
     good, seen = graph_ready(graph)
     rows = list(pods)
@@ -109,8 +110,14 @@ def graph_settled(graph: Obj | None, pods: Iterable[Obj], shim: bool | None = No
     old = [p["metadata"]["name"] for p in workers if p["metadata"]["labels"][HASH_LABEL] != hash_]
     if old:
         return False, f"{seen}; pods of another generation than {hash_}: {', '.join(old)}"
-    up = [p for p in workers if ready_pod(p)]
     wanted = replicas(graph)
+    # An old frontend is there for 0.1 s more before it is marked as ending (recorded).
+    others = len(rows) - len(workers)
+    every = graph["spec"].get("components") or []
+    planned = sum(c.get("replicas", 1) for c in every) - wanted
+    if others != planned:
+        return False, f"{seen}; {others} pods that are no workers, {planned} wanted"
+    up = [p for p in workers if ready_pod(p)]
     if not wanted or len(up) != wanted or len(workers) != wanted:
         return False, "; ".join([f"{seen}; {len(up)} of {wanted} workers Ready", *troubles])
     if shim is not None and any(has_shim(p) != shim for p in workers):
