@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -135,12 +136,17 @@ def quarantined_events(node: Obj) -> list[Any]:
     return events if isinstance(events, list) else []
 
 
+def names_run(text: str | None, run_id: str) -> bool:
+    """Whether a kernel line, or a text made from it, carries this run's id and no longer one."""
+    return bool(re.search(rf"run={re.escape(run_id)}(?![a-z0-9-])", text or ""))
+
+
 def node_quarantined(node: Obj | None, run_id: str) -> Answer:
     """Whether NVSentinel has seen this run's fault and has cordoned the node, in any order."""
     if not node:
         return False, "the node is not there"
     xid = conditions(node).get(XID_CONDITION, {})
-    detected = xid.get("status") == "True" and run_id in (xid.get("message") or "")
+    detected = xid.get("status") == "True" and names_run(xid.get("message"), run_id)
     cordoned = bool((node.get("spec") or {}).get("unschedulable"))
     theirs = bool(quarantined_events(node))
     name = node["metadata"]["name"]
