@@ -18,6 +18,7 @@ HASH_LABEL = "nvidia.com/dynamo-worker-hash"
 HASH_ANNOTATION = "nvidia.com/current-worker-hash-v2"
 STATE_LABEL = "dgxc.nvidia.com/nvsentinel-state"
 QUARANTINE = "quarantineHealthEvent"
+MANUAL = "quarantinedNodeUncordonedManually"
 XID_CONDITION = "SysLogsXIDError"
 SHIM_VOLUME = "faultline-shim"
 WORKERS = ("worker", "prefill", "decode")
@@ -167,6 +168,8 @@ def node_drained(node: Obj | None, pods: Iterable[Obj]) -> Answer:
     state = (node["metadata"].get("labels") or {}).get(STATE_LABEL)
     if state == "drain-failed":
         raise WaitFailed(f"NVSentinel gave up draining {name}: its state is drain-failed.")
+    if (node["metadata"].get("annotations") or {}).get(MANUAL) == "True":
+        raise WaitFailed(f"{name} was un-cordoned by hand: NVSentinel does not drain it any more.")
     left = [p["metadata"]["name"] for p in pods if p["spec"].get("nodeName") == name]
     seen = f"{name}: state {state or 'none'}"
     seen += f", still there: {', '.join(left)}" if left else ", empty of our pods"

@@ -115,6 +115,15 @@ def test_a_drain_that_was_given_up_ends_the_wait() -> None:
         predicates.node_drained(node, [])
 
 
+def test_a_node_that_was_uncordoned_by_hand_was_not_drained_although_its_pod_is_gone() -> None:
+    asked = [m for m in recorded.moments(recorded.S5_UNCORDONED_BY_HAND) if m[0] >= 7.758]
+    for _seconds, node, pods in asked[:3]:
+        assert not predicates.node_drained(node, pods)[0]
+    for _seconds, node, pods in asked[3:]:
+        with pytest.raises(WaitFailed, match="gpu-node-2 was un-cordoned by hand"):
+            predicates.node_drained(node, pods)
+
+
 @pytest.mark.parametrize("state", ["quarantined", "draining"])
 def test_an_empty_node_is_not_drained_before_the_drainer_says_so(state: str) -> None:
     node = recorded.node_of({"state": state, "cordon": True, "events": 1})
