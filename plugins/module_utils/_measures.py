@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ._predicates import names_run
 from ._requests import Record, summarise
 
 Entry = Mapping[str, Any]
@@ -46,7 +47,7 @@ def injected_at(timeline: Sequence[Entry], subject: Subject) -> float | None:
         for e in timeline
         if e["kind"] == "GPUFault"
         and e["view"]["node"] == subject.target_node
-        and subject.run_id in (e["view"]["line"] or "")
+        and names_run(e["view"]["line"], subject.run_id)
         and e["view"]["written_at"]
     ]
     return epoch(stamps[0]) if stamps else None
@@ -63,7 +64,7 @@ def detected_at(timeline: Sequence[Entry], subject: Subject) -> float | None:
         lambda e: (
             _of_target(e, subject)
             and e["view"]["xid_condition"] == "True"
-            and subject.run_id in (e["view"]["xid_message"] or "")
+            and names_run(e["view"]["xid_message"], subject.run_id)
         ),
     )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ HASH_LABEL = "nvidia.com/dynamo-worker-hash"
 HASH_ANNOTATION = "nvidia.com/current-worker-hash-v2"
 STATE_LABEL = "dgxc.nvidia.com/nvsentinel-state"
 QUARANTINE = "quarantineHealthEvent"
+MANUAL = "quarantinedNodeUncordonedManually"
 XID_CONDITION = "SysLogsXIDError"
 MONITOR = "app.kubernetes.io/name=syslog-health-monitor"
 # The connectors carry the name of the whole, not their own.
@@ -98,7 +100,8 @@ def graph_settled(graph: Obj | None, pods: Iterable[Obj], shim: bool | None = No
     """Whether a DGD serves with one generation of pods and nothing else of it is left.
 
     Ready at its generation, no pod ending, every worker pod of the one current hash, as many of
-    them as asked for (never zero) and, if `shim` is given, all or none of them with the shim.
+    them (never zero) and of the others as asked for and, if `shim` is given, all or none of the
+    workers with the shim.
     """
     good, seen = graph_ready(graph)
     rows = list(pods)
@@ -113,8 +116,14 @@ def graph_settled(graph: Obj | None, pods: Iterable[Obj], shim: bool | None = No
     old = [p["metadata"]["name"] for p in workers if p["metadata"]["labels"][HASH_LABEL] != hash_]
     if old:
         return False, f"{seen}; pods of another generation than {hash_}: {', '.join(old)}"
-    up = [p for p in workers if ready_pod(p)]
     wanted = replicas(graph)
+    # An old frontend is there for 0.1 s more before it is marked as ending (recorded).
+    others = len(rows) - len(workers)
+    every = graph["spec"].get("components") or []
+    planned = sum(c.get("replicas", 1) for c in every) - wanted
+    if others != planned:
+        return False, f"{seen}; {others} pods that are no workers, {planned} wanted"
+    up = [p for p in workers if ready_pod(p)]
     if not wanted or len(up) != wanted or len(workers) != wanted:
         return False, "; ".join([f"{seen}; {len(up)} of {wanted} workers Ready", *troubles])
     if shim is not None and any(has_shim(p) != shim for p in workers):
@@ -132,12 +141,17 @@ def quarantined_events(node: Obj) -> list[Any]:
     return events if isinstance(events, list) else []
 
 
+def names_run(text: str | None, run_id: str) -> bool:
+    """Whether a kernel line, or a text made from it, carries this run's id and no longer one."""
+    return bool(re.search(rf"run={re.escape(run_id)}(?![a-z0-9-])", text or ""))
+
+
 def node_quarantined(node: Obj | None, run_id: str) -> Answer:
     """Whether NVSentinel has seen this run's fault and has cordoned the node, in any order."""
     if not node:
         return False, "the node is not there"
     xid = conditions(node).get(XID_CONDITION, {})
-    detected = xid.get("status") == "True" and run_id in (xid.get("message") or "")
+    detected = xid.get("status") == "True" and names_run(xid.get("message"), run_id)
     cordoned = bool((node.get("spec") or {}).get("unschedulable"))
     theirs = bool(quarantined_events(node))
     name = node["metadata"]["name"]
@@ -158,6 +172,8 @@ def node_drained(node: Obj | None, pods: Iterable[Obj]) -> Answer:
     state = (node["metadata"].get("labels") or {}).get(STATE_LABEL)
     if state == "drain-failed":
         raise WaitFailed(f"NVSentinel gave up draining {name}: its state is drain-failed.")
+    if (node["metadata"].get("annotations") or {}).get(MANUAL) == "True":
+        raise WaitFailed(f"{name} was un-cordoned by hand: NVSentinel does not drain it any more.")
     left = [p["metadata"]["name"] for p in pods if p["spec"].get("nodeName") == name]
     seen = f"{name}: state {state or 'none'}"
     seen += f", still there: {', '.join(left)}" if left else ", empty of our pods"
