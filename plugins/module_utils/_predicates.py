@@ -26,6 +26,7 @@ CONNECTOR = "app.kubernetes.io/name=nvsentinel"
 BREAKER = "circuit-breaker"
 SHIM_VOLUME = "faultline-shim"
 WORKERS = ("worker", "prefill", "decode")
+ENDED = ("Failed", "Succeeded")
 # Reasons for which a container will not start by waiting.
 HOPELESS = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
 STUCK = ("ImagePullBackOff", "ErrImagePull", "CrashLoopBackOff", "CreateContainerError")
@@ -40,6 +41,12 @@ def ready_pod(pod: Obj) -> bool:
     """Whether a pod is Ready and not on its way out."""
     ready = conditions(pod).get("Ready", {}).get("status") == "True"
     return ready and not pod["metadata"].get("deletionTimestamp")
+
+
+def turned_down(pod: Obj) -> bool:
+    """Whether a pod has ended and nobody is deleting it: it only lies there."""
+    ended = (pod.get("status") or {}).get("phase") in ENDED
+    return ended and not pod["metadata"].get("deletionTimestamp")
 
 
 def has_shim(pod: Obj) -> bool:
@@ -104,7 +111,8 @@ def graph_settled(graph: Obj | None, pods: Iterable[Obj], shim: bool | None = No
     workers with the shim.
     """
     good, seen = graph_ready(graph)
-    rows = list(pods)
+    # A pod that a restarted kubelet turned down stays as Failed beside its replacement.
+    rows = [p for p in pods if not turned_down(p)]
     troubles = [t for t in (trouble(p) for p in rows) if t]
     if not good or not graph:
         return False, "; ".join([seen, *troubles])
