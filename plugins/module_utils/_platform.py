@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import fnmatch
+import re
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 
 from ._client import Obj
@@ -35,6 +38,32 @@ def namespace_problem(found: Obj | None, run_id: str | None) -> list[str]:
         f"Namespace {meta['name']} is there already and not of this run. A drill removes its "
         "namespace with all that is in it: name one that does not exist, or none (drill_namespace)."
     ]
+
+
+def drainer_problem(text: str | None, namespace: str) -> list[str]:
+    """Why NVSentinel's drainer would leave a namespace alone, by its `config.toml`.
+
+    A drainer whose settings cannot be read is not judged: the drain itself will show.
+    """
+    try:
+        settings = tomllib.loads(text or "")
+    except tomllib.TOMLDecodeError:
+        return []
+    globs = [str(row.get("name")) for row in settings.get("userNamespaces") or []]
+    system = str(settings.get("systemNamespaces") or "")
+    if not globs:
+        return []
+    if system and re.search(system, namespace):
+        return [
+            f"NVSentinel's node-drainer counts {namespace} among its systemNamespaces and "
+            "never drains it: choose another with drill_namespace."
+        ]
+    if not any(fnmatch.fnmatchcase(namespace, glob) for glob in globs):
+        return [
+            f"NVSentinel's node-drainer drains {', '.join(globs)}, never {namespace}: add it "
+            "to node-drainer.userNamespaces, or choose a name that matches with drill_namespace."
+        ]
+    return []
 
 
 def gpu_nodes(nodes: Iterable[Obj]) -> list[Obj]:

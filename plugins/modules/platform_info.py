@@ -61,6 +61,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._client import FAULT, GRAPH, NAMESPACE, NODE, POD, Cluster, Kind
 from ..module_utils._module import run
 from ..module_utils._platform import (
+    drainer_problem,
     free_by_node,
     namespace_problem,
     node_problems,
@@ -99,6 +100,10 @@ def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     nodes, pods = cluster.list(NODE), cluster.list(POD)
     free = free_by_node(usable_nodes(nodes), pods)
     problems = software(cluster, p["sentinel_namespace"])
+    if p["namespace"]:
+        config = cluster.get(Kind("v1", "ConfigMap"), "node-drainer", p["sentinel_namespace"])
+        text = ((config or {}).get("data") or {}).get("config.toml")
+        problems += drainer_problem(text, p["namespace"])
     there = cluster.get(NAMESPACE, p["namespace"]) if p["namespace"] else None
     problems += namespace_problem(there, p["run_id"])
     problems += node_problems(nodes, free, p["min_gpu_nodes"], p["gpus"])
