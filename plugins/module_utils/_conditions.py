@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._errors import FaultlineError
-from ._predicates import conditions
+from ._predicates import ready_pod
 
 # A dot or bracket that belongs to a key is written with a backslash before it.
 STEP = re.compile(r"((?:[^.\[\]\\]|\\.)+)|\[([^=\]]+)=([^\]]+)\]")
@@ -32,8 +32,7 @@ def ready(obj: Mapping[str, Any]) -> tuple[bool, str]:
     """Whether a workload or pod is ready, at its generation."""
     status, spec = obj.get("status") or {}, obj.get("spec") or {}
     if obj["kind"] == "Pod":
-        good = conditions(dict(obj)).get("Ready", {}).get("status") == "True"
-        return good, f"phase {status.get('phase')}"
+        return ready_pod(dict(obj)), f"phase {status.get('phase')}"
     current = status.get("observedGeneration") == obj["metadata"].get("generation")
     if obj["kind"] == "DaemonSet":
         wanted = status.get("desiredNumberScheduled") or 0
@@ -62,5 +61,5 @@ def meets(obj: Mapping[str, Any], rule: Any) -> tuple[bool, str]:
     if "present" in rule:
         return (found is not None) == bool(rule["present"]), seen
     if "same_as" in rule:
-        return found == value_at(obj, rule["same_as"]), seen
+        return found is not None and found == value_at(obj, rule["same_as"]), seen
     raise FaultlineError(f"A condition says equals, in, regex, present or same_as, not {rule!r}.")

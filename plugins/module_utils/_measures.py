@@ -91,20 +91,23 @@ def _our_pod(entry: Entry, subject: Subject) -> bool:
 
 
 def drained_at(timeline: Sequence[Entry], subject: Subject, since: float) -> float | None:
-    """When the last of our pods on the target was gone; None if one is left or none was there."""
+    """When the last of our pods on the target was gone; None if one is left or none was there.
+
+    Pods that come to the node later, when it has been released, are no part of the drain.
+    """
     there: set[str] = set()
-    emptied = None
     for entry in timeline:
         if not _our_pod(entry, subject):
             continue
         uid = entry["view"]["uid"]
-        if entry["op"] == "DELETED":
-            if uid in there and entry["at"] >= since:
-                emptied = entry["at"]
+        if entry["op"] != "DELETED":
+            if entry["view"]["node"] == subject.target_node:
+                there.add(uid)
+        elif uid in there:
             there.discard(uid)
-        elif entry["view"]["node"] == subject.target_node:
-            there.add(uid)
-    return None if there else emptied
+            if not there and entry["at"] >= since:
+                return float(entry["at"])
+    return None
 
 
 def recovered_at(timeline: Sequence[Entry], subject: Subject, since: float) -> float | None:
@@ -113,10 +116,10 @@ def recovered_at(timeline: Sequence[Entry], subject: Subject, since: float) -> f
     graph: Mapping[str, Any] = {}
     for entry in timeline:
         view = entry["view"]
-        if _our_pod(entry, subject) and view["worker_hash"]:
+        if _our_pod(entry, subject):
             if entry["op"] == "DELETED":
                 workers.pop(view["uid"], None)
-            else:
+            elif view["worker_hash"]:
                 workers[view["uid"]] = view
         elif entry["kind"] == "DynamoGraphDeployment" and entry["name"] == subject.graph:
             graph = view

@@ -144,6 +144,11 @@ def choose_target(pods: Iterable[Obj], free: Mapping[str, int], wanted: str | No
         by_node[name] = by_node.get(name, 0) + gpu_limit(pod)
     if wanted and wanted not in by_node:
         raise FaultlineError(f"No worker pod is on {wanted}; workers are on {sorted(by_node)}.")
+    if wanted and wanted not in free:
+        raise FaultlineError(
+            f"Node {wanted} may not be hurt or takes no pods now: label it {'='.join(ALLOWED)}, "
+            "wait until it is Ready and schedulable, or take another node."
+        )
     candidates = [wanted] if wanted else sorted(by_node, key=lambda n: (by_node[n], n))
     for name in candidates:
         elsewhere = sum(count for node, count in free.items() if node != name)
