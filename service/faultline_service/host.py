@@ -21,8 +21,8 @@ from .processes import Processes
 from .shimstate import LIBRARY
 
 log = logging.getLogger("faultline.host")
-# Where NVSentinel's monitor keeps its place in the journal; without one it reports nothing. Not below
-# /var/run: that is an absolute link, which would lead into our own container.
+# Where NVSentinel's monitor keeps its place in the journal; without one it reports nothing.
+# Not below /var/run: that is an absolute link, which would lead into our own container.
 DETECTOR = Path("/proc/1/root/run/nvsentinel/syslog_monitor/state.json")
 XID_CHECK = "SysLogsXIDError"
 SCAN_SECONDS, HEARTBEAT_SECONDS = 0.5, 10.0
