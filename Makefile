@@ -52,7 +52,8 @@ lab-status: setup ## Say what of the lab is running
 lab-down: setup ## Stop the lab and leave nothing behind
 	@$(PLAY) playbooks/lab_down.yml $(LAB_ARGS)
 
-test: $(VENV)/.dev lint unit shim-test molecule lab-test e2e ## Everything the gate runs
+# The lab comes first: setting it up installs the compiler that later steps need.
+test: $(VENV)/.dev lab-up lint unit shim-test molecule lab-test e2e ## Everything the gate runs
 
 lint: $(VENV)/.dev ## ansible-lint (production), ruff, mypy, yamllint
 	@hack/lint.sh

@@ -32,16 +32,36 @@ def labels(found: list[Gpu]) -> dict[str, str]:
     }
 
 
-def wait_for_new_kubelet() -> None:
-    """Return when the kubelet makes its socket anew, which it does whenever it starts."""
+def watch(folder: Path) -> int:
+    """An inotify handle that gets what is made in `folder`; raises OSError without the folder."""
     libc = ctypes.CDLL(None, use_errno=True)
-    handle = libc.inotify_init1(0)
-    libc.inotify_add_watch(handle, str(SOCKETS).encode(), IN_CREATE)
-    try:
-        while b"kubelet.sock" not in os.read(handle, 4096):
-            pass
-    finally:
-        os.close(handle)
+    handle = libc.inotify_init1(os.O_CLOEXEC)
+    if handle < 0 or libc.inotify_add_watch(handle, bytes(folder), IN_CREATE) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(folder))
+    return handle
+
+
+def wait_for_new_kubelet(handle: int) -> None:
+    """Return when the kubelet makes its socket anew, which it does whenever it starts."""
+    while b"kubelet.sock" not in os.read(handle, 4096):
+        pass
+
+
+def keep_registered(plugin: Plugin, folder: Path) -> None:
+    """Serve beside the kubelet's socket in `folder`; register now and with every new kubelet.
+
+    Never returns; raises grpc.RpcError when a kubelet refuses or is not there for ten seconds.
+    """
+    # Watched from before the first registration, so that no start of the kubelet is missed.
+    sockets = watch(folder)
+    while True:
+        server = plugin.serve(folder / ENDPOINT)
+        register(folder / "kubelet.sock", ENDPOINT)
+        log.info("registered %d GPUs", len(plugin.gpus))
+        wait_for_new_kubelet(sockets)
+        # An ending server removes its socket: only then the next one may make it.
+        server.stop(None).wait()
 
 
 def main() -> None:
@@ -51,13 +71,7 @@ def main() -> None:
     found = gpus(node, int(os.environ.get("LAB_GPUS_PER_NODE", "2")))
     node_files.prepare(node, found)
     Kube().patch("v1", "Node", node, {"metadata": {"labels": labels(found)}})
-    plugin = Plugin(found)
-    while True:
-        server = plugin.serve(SOCKETS / ENDPOINT)
-        register(SOCKETS / "kubelet.sock", ENDPOINT)
-        log.info("registered %d GPUs of %s", len(found), node)
-        wait_for_new_kubelet()
-        server.stop(None)
+    keep_registered(Plugin(found), SOCKETS)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ def gpus(node: str, count: int) -> list[Gpu]:
     """GPUs of a node. The node's number is the digits its name ends in, else 1.
 
     Every node of a lab has addresses of its own, because all nodes share one kernel log: the
-    address says which node a line belongs to. Raises ValueError for more than six per node.
+    address says which node a line belongs to. Sixteen nodes fit into a PCI domain, by the first
+    digit of the bus. Raises ValueError unless `count` is 1 to 6.
     """
     if not 1 <= count <= MOST:
         raise ValueError(f"a lab node has 1 to {MOST} GPUs, not {count}")
@@ -54,7 +55,7 @@ def gpus(node: str, count: int) -> list[Gpu]:
     number = int(digits.group(1)) if digits else 1
     made = []
     for index in range(count):
-        bus = f"{number:x}{'abcdef'[index]}"[-2:]
+        domain, bus = f"{number // 16:04x}", f"{number % 16:x}{'abcdef'[index]}"
         key = uuid.uuid5(uuid.NAMESPACE_DNS, f"{node}/{index}.gpu.faultline.dev")
-        made.append(Gpu(index, f"GPU-{key}", f"0000:{bus}:00.0"))
+        made.append(Gpu(index, f"GPU-{key}", f"{domain}:{bus}:00.0"))
     return made

@@ -31,10 +31,9 @@ def prepare(node: str, gpus: list[Gpu]) -> None:
         (folder / "information").write_text(gpu.information())
     version = f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {DRIVER}  Release Build\n"
     (proc / "nvidia/version").write_text(version)
-    table = NODE / LAB / "gpus"
-    table.mkdir(parents=True, exist_ok=True)
-    rows = [f"{g.index}\t{g.uuid}\t{g.pci}\t{g.name}\n" for g in gpus]
-    (table / "gpus.tsv").write_text("".join(rows))
+    folder = NODE / LAB / "gpus"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "gpus.tsv").write_text(table(gpus))
     driver = NODE / LAB / "driver"
     driver.mkdir(parents=True, exist_ok=True)
     for library in LIBRARIES.glob("*.so.1"):
@@ -49,6 +48,11 @@ def prepare(node: str, gpus: list[Gpu]) -> None:
 def _is_tmpfs() -> bool:
     lines = Path("/proc/1/mounts").read_text().splitlines()
     return any(line.split()[1:3] == ["/proc/driver", "tmpfs"] for line in lines)
+
+
+def table(gpus: list[Gpu]) -> str:
+    """What the driver stand-in reads: a line per GPU with minor number, UUID, address and name."""
+    return "".join(f"{g.index}\t{g.uuid}\t{g.pci}\t{g.name}\n" for g in gpus)
 
 
 def metadata(node: str, gpus: list[Gpu]) -> dict[str, object]:

@@ -25,17 +25,19 @@ class Plugin:
 
     def __init__(self, gpus: list[Gpu]) -> None:
         self.gpus = gpus
-        self.ended = threading.Event()
 
     def options(self, _request: Any, _context: Any) -> Any:
         """No preparation before a container starts, no preference."""
         return pb.DevicePluginOptions()
 
-    def list_and_watch(self, _request: Any, _context: Any) -> Iterator[Any]:
+    def list_and_watch(self, _request: Any, context: Any) -> Iterator[Any]:
         """All devices, healthy: a lab GPU that dies does so towards its processes alone."""
+        ended = threading.Event()
+        context.add_callback(ended.set)
         devices = [pb.Device(ID=gpu.uuid, health="Healthy") for gpu in self.gpus]
         yield pb.ListAndWatchResponse(devices=devices)
-        self.ended.wait()
+        # The stream stays open until the kubelet hangs up: its end would mean a lost plugin.
+        ended.wait()
 
     def allocate(self, request: Any, _context: Any) -> Any:
         """Libraries, table and environment for each container."""
@@ -86,8 +88,8 @@ class Plugin:
         return server
 
 
-def register(kubelet: Path, endpoint: str) -> None:
-    """Tell the kubelet at its socket about the plugin; raises grpc.RpcError."""
+def register(kubelet: Path, endpoint: str, seconds: float = 10) -> None:
+    """Tell the kubelet at its socket about the plugin; raises grpc.RpcError after `seconds`."""
     with grpc.insecure_channel(f"unix:{kubelet}") as channel:
         call = channel.unary_unary(
             "/v1beta1.Registration/Register",
@@ -95,4 +97,4 @@ def register(kubelet: Path, endpoint: str) -> None:
             response_deserializer=pb.Empty.FromString,
         )
         request = pb.RegisterRequest(version="v1beta1", endpoint=endpoint, resource_name=RESOURCE)
-        call(request, timeout=10, wait_for_ready=True)
+        call(request, timeout=seconds, wait_for_ready=True)

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 from ..gpu.identity import gpus
-from .relay import open_fifo, relay
+from .relay import marks_of, open_fifo, relay
 
 CONFIG = """\
 [Journal]
@@ -38,6 +38,7 @@ mount --bind /run/boot_id /proc/sys/kernel/random/boot_id
 mount --bind /run/machine-id /etc/machine-id
 exec /lib/systemd/systemd-journald
 """
+COMMAND = ["unshare", "--mount", "sh", "-c", JOURNALD]
 
 
 def prepare() -> None:
@@ -54,20 +55,40 @@ def prepare() -> None:
     Path("/var/log/journal", machine_id.decode().strip()).mkdir(parents=True, exist_ok=True)
 
 
+def serve(source: int, target: int, marks: list[bytes], command: list[str]) -> int:
+    """Run the relay and journald until one of them ends and the other with it.
+
+    Returns journald's exit status; raises what ended the relay, so that the pod is started again.
+    A journald without its relay would run on and see no fault.
+    """
+    lost: list[Exception] = []
+
+    def pass_on() -> None:
+        try:
+            relay(source, target, marks)
+        except Exception as error:
+            lost.append(error)
+            journald.terminate()
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    with subprocess.Popen(command) as journald:
+        try:
+            threading.Thread(target=pass_on, daemon=True).start()
+            status = journald.wait()
+        finally:
+            journald.terminate()
+    if lost:
+        raise lost[0]
+    return status
+
+
 def main() -> None:
-    """Run both until one of them ends."""
+    """Give this node its kernel log."""
     node, count = os.environ["NODE_NAME"], int(os.environ.get("LAB_GPUS_PER_NODE", "2"))
-    marks = []
-    for gpu in gpus(node, count):
-        marks += [gpu.pci_key.lower().encode(), gpu.uuid.lower().encode()]
     source = os.open("/dev/kmsg", os.O_RDONLY)
     os.lseek(source, 0, os.SEEK_END)
     prepare()
-    target = open_fifo(FIFO)
-    threading.Thread(target=relay, args=(source, target, marks), daemon=True).start()
-    journald = subprocess.Popen(["unshare", "--mount", "sh", "-c", JOURNALD])
-    signal.signal(signal.SIGTERM, lambda *_: journald.terminate())
-    sys.exit(journald.wait())
+    sys.exit(serve(source, open_fifo(FIFO), marks_of(gpus(node, count)), COMMAND))
 
 
 if __name__ == "__main__":

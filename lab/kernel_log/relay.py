@@ -8,7 +8,14 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..gpu.identity import Gpu
+
 SEED = "Linux version of a faultline lab node"
+
+
+def marks_of(gpus: Iterable[Gpu]) -> list[bytes]:
+    """What names a GPU in a kernel line: its address as the driver logs it, and its UUID."""
+    return [mark.lower().encode() for gpu in gpus for mark in (gpu.pci_key, gpu.uuid)]
 
 
 def belongs(record: bytes, marks: Iterable[bytes]) -> bool:
@@ -41,10 +48,11 @@ def open_fifo(path: Path) -> int:
 
 
 def relay(source: int, target: int, marks: list[bytes]) -> None:
-    """Pass on the node's records for ever; begins with one record of an ordinary boot.
+    """Pass on the node's records; begins with one record of an ordinary boot.
 
     The first kernel record of an empty journal is swallowed by NVSentinel's monitor, which only
-    takes its position from it (seen in recordings of the real one).
+    takes its position from it (seen in recordings of the real one). Never returns; raises OSError,
+    and EOFError when the source ends, which a kernel log does not.
     """
     os.write(target, b"6,0,0,-;%s\n" % SEED.encode())
     sequence = 1
@@ -53,6 +61,8 @@ def relay(source: int, target: int, marks: list[bytes]) -> None:
             record = os.read(source, 8192)
         except BrokenPipeError:
             continue  # records were overwritten before they were read; the next read goes on
+        if not record:
+            raise EOFError("the kernel log has ended")
         if belongs(record, marks):
             os.write(target, rewrite(record, sequence))
             sequence += 1

@@ -19,6 +19,7 @@ extends_documentation_fragment:
   - default_callback
 """
 
+import shutil
 import sys
 import time
 from typing import Any
@@ -89,6 +90,7 @@ class CallbackModule(Default):
         super().__init__()
         self._begun = time.monotonic()
         self._open_line = False
+        self._phase_label = ""
 
     @property
     def _verbose(self) -> bool:
@@ -108,9 +110,19 @@ class CallbackModule(Default):
         if play.get_name():
             self._line(f"{play.get_name()}", C.COLOR_HIGHLIGHT)
 
+    def _now(self, text: str) -> None:
+        """Show on a terminal what is being done; the next line takes its place."""
+        if not self._verbose and sys.stdout.isatty():
+            width = shutil.get_terminal_size().columns
+            sys.stdout.write(f"\r\033[K{f'  … {text}'[: width - 1]}")
+            sys.stdout.flush()
+            self._open_line = True
+
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         if self._verbose:
             super().v2_playbook_on_task_start(task, is_conditional)
+        else:
+            self._now(f"{self._phase_label}{task.get_name()}")
 
     def v2_playbook_on_handler_task_start(self, task: Any) -> None:
         if self._verbose:
@@ -137,12 +149,9 @@ class CallbackModule(Default):
         label = f"{phase['number']:>2} {phase['name']}"
         if phase["status"] == "started":
             self._phase_begun = phase["at"]
-            if self._display.verbosity or not sys.stdout.isatty():
-                return
-            sys.stdout.write(f"  … {label}")
-            sys.stdout.flush()
-            self._open_line = True
+            self._phase_label = f"{label}: "
             return
+        self._phase_label = ""
         mark, color = MARKS[phase["status"]]
         took = seconds(phase["at"] - self._phase_begun)
         self._line(f"  {mark} {label:<18}{took:>9}   {phase['evidence']}", color)

@@ -7,8 +7,12 @@ them when the process that loaded them ends; a detached child must therefore not
 
 from __future__ import annotations
 
+import json
 import ssl
+import urllib.error
+import urllib.request
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,31 @@ class Access:
             f"{self.host}/api/v1/namespaces/{namespace}/services/{service}:{port}/proxy/"
             f"{path.lstrip('/')}"
         )
+
+    def ask(
+        self,
+        url: str,
+        timeout: float,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, str]:
+        """Status and text of a GET, or of a POST of `body` as JSON; any status is an answer.
+
+        Status 0, and the reason as text, says that there was none.
+        """
+        data = None if body is None else json.dumps(body).encode()
+        more = {"Content-Type": "application/json"} if data else {}
+        request = urllib.request.Request(
+            url, data=data, headers={**self.headers, **more, **(headers or {})}
+        )
+        context = self.tls if isinstance(self.tls, ssl.SSLContext) else None
+        try:
+            with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:
+                return int(answer.status), answer.read().decode(errors="replace")
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode(errors="replace")
+        except OSError as error:
+            return 0, str(error)
 
 
 def load(kubeconfig: str | None = None, context: str | None = None) -> Access:

@@ -54,6 +54,7 @@ class Kind:
 GRAPH = Kind("nvidia.com/v1beta1", "DynamoGraphDeployment")
 NODE = Kind("v1", "Node")
 POD = Kind("v1", "Pod")
+NAMESPACE = Kind("v1", "Namespace")
 FAULT = Kind("faultline.dev/v1alpha1", "GPUFault")
 HOST = Kind("faultline.dev/v1alpha1", "GPUHost")
 
@@ -153,6 +154,13 @@ class Cluster:
             force_conflicts=force,
             **extra,
         )
+        return done or {}
+
+    def make(self, kind: Kind, subresource: str, body: Obj) -> Obj:
+        """Create a subresource of the object that `kind` names, such as an account's token."""
+        call = self.resource(kind).subresources[subresource].create
+        what = f"make a {subresource} of {kind}"
+        done = self._call(what, False, call, body=body, name=kind.name, namespace=kind.namespace)
         return done or {}
 
     def patch(self, kind: Kind, name: str, change: Obj, namespace: str | None = None) -> Obj | None:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import fnmatch
+import re
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 
 from ._client import Obj
@@ -13,6 +16,7 @@ from ._predicates import HASH_LABEL, node_released, ready_pod
 GPU = "nvidia.com/gpu"
 PRESENT = "nvidia.com/gpu.present"
 ALLOWED = ("faultline.dev/drill", "allowed")
+RUN_LABEL = "faultline.dev/run"
 
 
 def workload_problem(found: Obj | None, what: str) -> list[str]:
@@ -21,6 +25,45 @@ def workload_problem(found: Obj | None, what: str) -> list[str]:
         return [f"{what} is not installed: without it the drill cannot pass."]
     good, seen = ready(found)
     return [] if good else [f"{what} is not ready ({seen}): look at its pods."]
+
+
+def namespace_problem(found: Obj | None, run_id: str | None) -> list[str]:
+    """Why a namespace cannot be the drill's own: it is somebody's, and would be removed."""
+    if not found:
+        return []
+    meta = found["metadata"]
+    if run_id and (meta.get("labels") or {}).get(RUN_LABEL) == run_id:
+        return []
+    return [
+        f"Namespace {meta['name']} is there already and not of this run. A drill removes its "
+        "namespace with all that is in it: name one that does not exist, or none (drill_namespace)."
+    ]
+
+
+def drainer_problem(text: str | None, namespace: str) -> list[str]:
+    """Why NVSentinel's drainer would leave a namespace alone, by its `config.toml`.
+
+    A drainer whose settings cannot be read is not judged: the drain itself will show.
+    """
+    try:
+        settings = tomllib.loads(text or "")
+    except tomllib.TOMLDecodeError:
+        return []
+    globs = [str(row.get("name")) for row in settings.get("userNamespaces") or []]
+    system = str(settings.get("systemNamespaces") or "")
+    if not globs:
+        return []
+    if system and re.search(system, namespace):
+        return [
+            f"NVSentinel's node-drainer counts {namespace} among its systemNamespaces and "
+            "never drains it: choose another with drill_namespace."
+        ]
+    if not any(fnmatch.fnmatchcase(namespace, glob) for glob in globs):
+        return [
+            f"NVSentinel's node-drainer drains {', '.join(globs)}, never {namespace}: add it "
+            "to node-drainer.userNamespaces, or choose a name that matches with drill_namespace."
+        ]
+    return []
 
 
 def gpu_nodes(nodes: Iterable[Obj]) -> list[Obj]:
@@ -42,7 +85,7 @@ def gpu_limit(pod: Obj) -> int:
     """GPUs that a pod asks for; none once it has ended."""
     if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
         return 0
-    containers = pod["spec"].get("containers") or []
+    containers = (pod.get("spec") or {}).get("containers") or []
     limits = (((c.get("resources") or {}).get("limits") or {}).get(GPU, 0) for c in containers)
     return sum(int(limit) for limit in limits)
 

@@ -20,8 +20,13 @@ STATE_LABEL = "dgxc.nvidia.com/nvsentinel-state"
 QUARANTINE = "quarantineHealthEvent"
 MANUAL = "quarantinedNodeUncordonedManually"
 XID_CONDITION = "SysLogsXIDError"
+MONITOR = "app.kubernetes.io/name=syslog-health-monitor"
+# The connectors carry the name of the whole, not their own.
+CONNECTOR = "app.kubernetes.io/name=nvsentinel"
+BREAKER = "circuit-breaker"
 SHIM_VOLUME = "faultline-shim"
 WORKERS = ("worker", "prefill", "decode")
+ENDED = ("Failed", "Succeeded")
 # Reasons for which a container will not start by waiting.
 HOPELESS = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
 STUCK = ("ImagePullBackOff", "ErrImagePull", "CrashLoopBackOff", "CreateContainerError")
@@ -36,6 +41,12 @@ def ready_pod(pod: Obj) -> bool:
     """Whether a pod is Ready and not on its way out."""
     ready = conditions(pod).get("Ready", {}).get("status") == "True"
     return ready and not pod["metadata"].get("deletionTimestamp")
+
+
+def turned_down(pod: Obj) -> bool:
+    """Whether a pod has ended and nobody is deleting it: it only lies there."""
+    ended = (pod.get("status") or {}).get("phase") in ENDED
+    return ended and not pod["metadata"].get("deletionTimestamp")
 
 
 def has_shim(pod: Obj) -> bool:
@@ -100,7 +111,8 @@ def graph_settled(graph: Obj | None, pods: Iterable[Obj], shim: bool | None = No
     workers with the shim.
     """
     good, seen = graph_ready(graph)
-    rows = list(pods)
+    # A pod that a restarted kubelet turned down stays as Failed beside its replacement.
+    rows = [p for p in pods if not turned_down(p)]
     troubles = [t for t in (trouble(p) for p in rows) if t]
     if not good or not graph:
         return False, "; ".join([seen, *troubles])
@@ -202,6 +214,42 @@ def node_released(node: Obj | None) -> Answer:
     if found.get("Ready", {}).get("status") != "True":
         problems.append("not Ready")
     return not problems, f"{node['metadata']['name']}: {', '.join(problems) or 'released'}"
+
+
+def on_healthy_nodes(pods: Iterable[Obj], nodes: Iterable[Obj]) -> Answer:
+    """Whether every pod is on a node that is in service; a node that was repaired is again."""
+    there = {n["metadata"]["name"]: n for n in nodes}
+    used = sorted({p["spec"].get("nodeName") or "" for p in pods})
+    bad = [seen for good, seen in (node_released(there.get(n)) for n in used) if not good]
+    return not bad and bool(used), "; ".join(bad) or f"on healthy nodes {', '.join(used)}"
+
+
+def node_watched(
+    node: Obj | None, host: Obj | None, pods: Iterable[Obj], breaker: Obj | None
+) -> Answer:
+    """Whether NVSentinel watches a node and is free to act on it.
+
+    The node is out of its hands, monitor and connector run there, the monitor has taken its place
+    in the journal during this boot (what is written before that it never reports), and the circuit
+    breaker, if there is one, is closed.
+    """
+    good, seen = node_released(node)
+    if not node or not good:
+        return False, seen
+    problems = []
+    for label, what in ((MONITOR, "monitor"), (CONNECTOR, "connector")):
+        key, value = label.split("=")
+        mine = [p for p in pods if (p["metadata"].get("labels") or {}).get(key) == value]
+        if not any(ready_pod(p) for p in mine):
+            problems.append(f"NVSentinel's {what} does not run there")
+    boot = ((node.get("status") or {}).get("nodeInfo") or {}).get("bootID")
+    detector = ((host or {}).get("status") or {}).get("detector") or {}
+    if not detector.get("armed") or detector.get("bootID") != boot:
+        problems.append("its monitor has not taken its place in the journal yet")
+    if breaker and (breaker.get("data") or {}).get("status") == "TRIPPED":
+        problems.append("its circuit breaker is TRIPPED, so it cordons nothing")
+    name = node["metadata"]["name"]
+    return not problems, f"{name}: {'; '.join(problems) or 'watched by NVSentinel'}"
 
 
 def shim_processes(hosts: Iterable[Obj], namespace: str) -> list[Obj]:

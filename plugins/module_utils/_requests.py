@@ -124,3 +124,31 @@ def enough_failed(records: Sequence[Record], count: int, error: str) -> bool:
     """Whether at least `count` requests failed with an error that matches `error`."""
     hits = sum(1 for r in records if not r["good"] and re.search(error, r["error"] or ""))
     return hits >= count > 0
+
+
+def model_ready(status: int, body: str, workers: int) -> tuple[bool, str]:
+    """Whether a frontend's answer to `/v1/models/<id>/ready` names exactly `workers` workers.
+
+    All of them in one runtime namespace: the namespace of an earlier worker generation stays in the
+    list until its last worker has gone (recorded). Returns the verdict and what was seen.
+    """
+    try:
+        answer = json.loads(body) if status == 200 else {}
+    except ValueError:
+        answer = {}
+    if status != 200 or not isinstance(answer, dict):
+        return False, f"the frontend does not know the model (HTTP {status})"
+    spaces = {
+        name: sum(t.get("workers") or 0 for t in (space.get("worker_types") or {}).values())
+        for name, space in (answer.get("namespaces") or {}).items()
+    }
+    missing = [
+        kind
+        for space in (answer.get("namespaces") or {}).values()
+        for kind in space.get("missing_worker_types") or []
+    ]
+    seen = f"the frontend says ready {answer.get('ready')}, workers {spaces or 'none'}"
+    if missing:
+        seen += f", missing {', '.join(missing)}"
+    good = answer.get("ready") is True and list(spaces.values()) == [workers] and workers > 0
+    return good and not missing, seen

@@ -73,13 +73,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._client import GRAPH, NODE, POD, Cluster, Obj
 from ..module_utils._errors import FaultlineError
 from ..module_utils._module import run
+from ..module_utils._platform import free_by_node, gpu_limit
 from ..module_utils._predicates import SHIM_VOLUME, worker_components
 
 MANAGER = "faultline-cuda-shim"
 CONTROL_VOLUME = "faultline-control"
 LIBRARY = "libfaultline.so"
 SHIM_AT, CONTROL_AT = "/opt/faultline/shim", "/opt/faultline/control"
-GPU = "nvidia.com/gpu"
 
 
 def additions(host_path: str, control_path: str, build_id: str) -> Obj:
@@ -135,39 +135,30 @@ def traces(graph: Obj) -> list[str]:
     return [name for name, text in texts.items() if any(mark in text for mark in marks)]
 
 
-def free_gpus(cluster: Cluster) -> int:
-    """GPUs of schedulable nodes that no pod has asked for."""
-    nodes = {
-        n["metadata"]["name"]: int((n["status"].get("allocatable") or {}).get(GPU, 0))
-        for n in cluster.list(NODE)
-        if not n["spec"].get("unschedulable")
-    }
-    used = 0
-    for pod in cluster.list(POD):
-        if pod["spec"].get("nodeName") in nodes and pod["status"].get("phase") not in (
-            "Succeeded",
-            "Failed",
-        ):
-            for container in pod["spec"].get("containers") or []:
-                used += int(((container.get("resources") or {}).get("limits") or {}).get(GPU, 0))
-    return sum(nodes.values()) - used
-
-
 def room(cluster: Cluster, graph: Obj) -> str:
-    """How a rollout finds a GPU; raises FaultlineError when it would wait for ever."""
+    """How a rollout finds its GPUs; raises FaultlineError when it would wait for ever.
+
+    The operator replaces worker pods one by one, so one more pod must fit on some node (recorded:
+    with all GPUs in use the rollout never ends).
+    """
+    workers = worker_components(graph)
     strategies = [
         (((c.get("podTemplate") or {}).get("metadata") or {}).get("annotations") or {}).get(
             "nvidia.com/deployment-strategy"
         )
-        for c in worker_components(graph)
+        for c in workers
     ]
-    if strategies and all(s == "Recreate" for s in strategies):
+    if all(s == "Recreate" for s in strategies):
         return "recreate"
-    free = free_gpus(cluster)
-    if free < 1:
+    need = max(gpu_limit(c.get("podTemplate") or {}) for c in workers)
+    free = free_by_node(
+        [n for n in cluster.list(NODE) if not n["spec"].get("unschedulable")], cluster.list(POD)
+    )
+    if need and max(free.values(), default=0) < need:
         raise FaultlineError(
-            "A rollout of the workers needs one spare GPU and there is none: free one, or set the "
-            "annotation nvidia.com/deployment-strategy=Recreate in the workers' podTemplate."
+            f"A rollout of the workers needs one more pod with {need} GPU on some node, free are "
+            f"{free or 'none'}: free some, or set the annotation "
+            "nvidia.com/deployment-strategy=Recreate in the workers' podTemplate."
         )
     return "spare"
 

@@ -34,9 +34,12 @@ options:
   shim:
     description: Ask that all worker pods have the shim (true) or none has (false).
     type: bool
-  exclude_node:
-    description: Ask that no pod of the deployment is on this node.
-    type: str
+  healthy_nodes:
+    description:
+      - Ask that every pod of the deployment is on a node that is Ready, schedulable, without an XID
+        condition and not in NVSentinel's hands.
+    type: bool
+    default: false
   timeout:
     description: Seconds to wait.
     type: float
@@ -76,10 +79,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._client import GRAPH, Cluster, Kind, Obj
+from ..module_utils._client import GRAPH, NODE, Cluster, Kind, Obj
 from ..module_utils._errors import FaultlineError
 from ..module_utils._module import run
-from ..module_utils._predicates import GRAPH_LABEL, HASH_LABEL, graph_settled
+from ..module_utils._predicates import (
+    GRAPH_LABEL,
+    HASH_LABEL,
+    graph_settled,
+    on_healthy_nodes,
+)
 from ..module_utils._watch import Snapshot, wait
 
 MANAGER = "faultline-dgd"
@@ -103,15 +111,13 @@ def settle(module: AnsibleModule, cluster: Cluster, name: str) -> dict[str, Any]
         graph = next(iter(now["graph"].values()), None)
         pods = list(now["pods"].values())
         good, said = graph_settled(graph, pods, p["shim"])
-        there = [
-            x["metadata"]["name"] for x in pods if x["spec"].get("nodeName") == p["exclude_node"]
-        ]
-        if good and p["exclude_node"] and there:
-            said = f"{said}; on {p['exclude_node']}: {', '.join(there)}"
-            return False, said
+        if good and p["healthy_nodes"]:
+            good, where = on_healthy_nodes(pods, now["nodes"].values())
+            said = f"{said}; {where}"
         return good, said
 
-    snapshot, seconds = wait(cluster, kinds(p["namespace"], name), settled, p["timeout"])
+    follow = kinds(p["namespace"], name) | ({"nodes": NODE} if p["healthy_nodes"] else {})
+    snapshot, seconds = wait(cluster, follow, settled, p["timeout"])
     rows = [
         {
             "name": pod["metadata"]["name"],
@@ -193,7 +199,7 @@ def main() -> None:
             "definition": {"type": "dict"},
             "labels": {"type": "dict", "default": {}},
             "shim": {"type": "bool"},
-            "exclude_node": {"type": "str"},
+            "healthy_nodes": {"type": "bool", "default": False},
             "timeout": {"type": "float", "default": 600},
         },
         work,

@@ -9,8 +9,12 @@ module: gpu_fault
 short_description: Make a GPU faulty, or end its faults
 version_added: 0.1.0
 description:
-  - A fault is an object of kind GPUFault. The agent of the node writes the kernel log line, arms
-    the CUDA shim, keeps the evidence in the status and ends the fault at its deadline by itself.
+  - A fault is made by the fault-injection API as an object of kind GPUFault. The agent of the node
+    writes the kernel log line, arms the CUDA shim, keeps the evidence in the status and ends the
+    fault at its deadline by itself.
+  - The API refuses nodes that are not labelled C(faultline.dev/drill=allowed), and faults on more
+    nodes at a time than it was set up for. It is reached through the API server's service proxy,
+    with a short-lived token of the account C(faultline-operator).
 options:
   state:
     description: V(absent) ends and removes the fault O(name), or all faults of O(run_id).
@@ -39,6 +43,11 @@ options:
   pci_address:
     description: PCI address of the GPU.
     type: str
+  namespace:
+    description:
+      - Namespace whose pods the injection must leave alone. Until CUDA calls begin to fail none of
+        them may be restarted or replaced, unless it is evicted; later that is the fault's doing.
+    type: str
   effects:
     description: What to do, C(kernelLog) writes the line, C(cuda) lets CUDA calls fail.
     type: list
@@ -53,6 +62,12 @@ options:
     description: Seconds to wait for the agent.
     type: float
     default: 60
+  api_url:
+    description: Address of the API, C(http://host:port), where the service proxy is not to be used.
+    type: str
+  api_token:
+    description: Token for the audience C(faultline); made for the occasion when not given.
+    type: str
 extends_documentation_fragment: [faultline.gpu.cluster]
 """
 
@@ -77,39 +92,51 @@ removed:
   returned: when O(state=absent)
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils._access import load
 from ..module_utils._client import FAULT, Cluster, Kind, Obj
 from ..module_utils._errors import FaultlineError, WaitFailed
+from ..module_utils._fault_api import connect
 from ..module_utils._module import run
+from ..module_utils._predicates import conditions
 from ..module_utils._watch import Snapshot, wait
 
 
-def definition(p: dict[str, Any], name: str) -> Obj:
-    """The GPUFault that the options describe."""
+def wanted_spec(p: dict[str, Any]) -> Obj:
+    """The spec of the GPUFault that the options describe."""
     chosen = {
         "index": p["gpu_index"],
         "uuid": p["gpu_uuid"],
         "pciAddress": p["pci_address"],
     }
     return {
-        "apiVersion": FAULT.api_version,
-        "kind": FAULT.kind,
-        "metadata": {
-            "name": name,
-            "labels": {"faultline.dev/run": p["run_id"], "faultline.dev/node": p["node"]},
-        },
-        "spec": {
-            "xid": p["xid"],
-            "node": p["node"],
-            "gpu": {key: value for key, value in chosen.items() if value is not None},
-            "durationSeconds": p["duration"],
-            "effects": p["effects"],
-            "runId": p["run_id"],
-        },
+        "xid": p["xid"],
+        "node": p["node"],
+        "gpu": {key: value for key, value in chosen.items() if value is not None},
+        "durationSeconds": p["duration"],
+        "effects": p["effects"],
+        "runId": p["run_id"],
     }
+
+
+def request(p: dict[str, Any], name: str) -> Obj:
+    """The same as the API takes it."""
+    chosen = {
+        "gpu_id": p["gpu_index"],
+        "gpu_uuid": p["gpu_uuid"],
+        "pci_address": p["pci_address"],
+    }
+    return {
+        "fault_id": name,
+        "node_name": p["node"],
+        "duration": p["duration"],
+        "effects": p["effects"],
+        "run_id": p["run_id"],
+    } | {key: value for key, value in chosen.items() if value is not None}
 
 
 def active(snapshot: Snapshot, effects: list[str]) -> tuple[bool, str]:
@@ -128,21 +155,62 @@ def active(snapshot: Snapshot, effects: list[str]) -> tuple[bool, str]:
     return status.get("phase") == "Active" and line and armed, seen
 
 
+def armed(snapshot: Snapshot) -> bool:
+    """Whether the agent says that CUDA calls fail."""
+    faults = snapshot["fault"].values()
+    return any(((f.get("status") or {}).get("cuda") or {}).get("armed") for f in faults)
+
+
+def restarts(pod: Obj) -> int:
+    """How often the containers of a pod were restarted."""
+    rows = (pod.get("status") or {}).get("containerStatuses") or []
+    return sum(row.get("restartCount", 0) for row in rows)
+
+
+def disturbed(before: Iterable[Obj], now: Iterable[Obj]) -> list[str]:
+    """Pods that were restarted or replaced since; one that is evicted is NVSentinel's doing."""
+    there = {pod["metadata"]["uid"]: pod for pod in now}
+    found = []
+    for old in before:
+        new = there.get(old["metadata"]["uid"])
+        leaving = new and new["metadata"].get("deletionTimestamp")
+        evicted = new and conditions(new).get("DisruptionTarget", {}).get("status") == "True"
+        if not new or restarts(new) > restarts(old) or (leaving and not evicted):
+            found.append(old["metadata"]["name"])
+    return found
+
+
 def present(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     """Create the fault unless it is there, and wait for the evidence."""
     p = module.params
     name = p["name"] or f"{p['run_id']}-xid-{p['xid']}-{p['node']}"
-    wanted = definition(p, name)
-    before = cluster.get(FAULT, name)
-    if before and any(before["spec"].get(k) != v for k, v in wanted["spec"].items()):
+    wanted, before = wanted_spec(p), cluster.get(FAULT, name)
+    if before and any(before["spec"].get(k) != v for k, v in wanted.items()):
         raise FaultlineError(f"There is another fault of the name {name}: end it first.")
-    diff = {"before": (before or {}).get("spec") or {}, "after": wanted["spec"]}
+    diff = {"before": (before or {}).get("spec") or {}, "after": wanted}
     if module.check_mode:
-        return {"changed": not before, "fault": before or wanted, "diff": diff}
+        planned = {"metadata": {"name": name}, "spec": wanted}
+        return {"changed": not before, "fault": before or planned, "diff": diff}
+    pods = cluster.list(Kind("v1", "Pod", p["namespace"])) if p["namespace"] else []
     if not before:
-        cluster.apply(wanted, "faultline")
+        access = load(p["kubeconfig"], p["context"])
+        api = connect(cluster, access, p["api_url"], p["api_token"])
+        api.inject(p["xid"], request(p, name))
     kinds = {"fault": Kind(FAULT.api_version, FAULT.kind, name=name)}
-    snapshot, seconds = wait(cluster, kinds, lambda now: active(now, p["effects"]), p["timeout"])
+    if p["namespace"]:
+        kinds["pods"] = Kind("v1", "Pod", p["namespace"])
+
+    def injected(now: Snapshot) -> tuple[bool, str]:
+        good, seen = active(now, p["effects"])
+        hurt = disturbed(pods, now.get("pods", {}).values())
+        if not before and not armed(now) and hurt:
+            raise WaitFailed(
+                f"Pods of {p['namespace']} were restarted or replaced before CUDA calls failed: "
+                f"{', '.join(hurt)} ({seen})."
+            )
+        return good, seen
+
+    snapshot, seconds = wait(cluster, kinds, injected, p["timeout"])
     fault = next(iter(snapshot["fault"].values()))
     return {"changed": not before, "fault": fault, "seconds": seconds, "diff": diff}
 
@@ -186,6 +254,7 @@ def main() -> None:
             "gpu_index": {"type": "int"},
             "gpu_uuid": {"type": "str"},
             "pci_address": {"type": "str"},
+            "namespace": {"type": "str"},
             "effects": {
                 "type": "list",
                 "elements": "str",
@@ -194,6 +263,8 @@ def main() -> None:
             },
             "duration": {"type": "int", "default": 900},
             "timeout": {"type": "float", "default": 60},
+            "api_url": {"type": "str"},
+            "api_token": {"type": "str", "no_log": True},
         },
         work,
         required_if=[

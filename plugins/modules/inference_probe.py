@@ -19,16 +19,21 @@ options:
   path:
     description:
       - Folder of the run. Requests are kept in its C(requests.jsonl).
+      - Required unless O(state=ready).
     type: path
-    required: true
   state:
     description:
       - V(started) and V(stopped) are the load's two states.
+      - V(ready) waits until the frontend itself names O(workers) workers of the model, all of one
+        generation; no request is sent to the model. It needs no running load.
       - V(good) waits until at least O(ratio) of the newest O(count) requests are good.
       - V(failing) waits until O(count) requests failed with an error that matches O(error).
     type: str
-    choices: [started, stopped, good, failing]
+    choices: [started, stopped, ready, good, failing]
     required: true
+  workers:
+    description: Number of workers that the frontend must name. Required for V(ready).
+    type: int
   namespace:
     description: Namespace of the frontend's Service.
     type: str
@@ -93,7 +98,7 @@ options:
     type: str
     default: "."
   timeout:
-    description: Seconds to wait for V(good) or V(failing).
+    description: Seconds to wait for V(ready), V(good) or V(failing).
     type: float
     default: 60
   kubeconfig:
@@ -137,22 +142,65 @@ summary:
   description: Counts, good ratio, latency in ms and errors of the requests looked at.
   type: dict
   returned: when O(state=good) or O(state=failing)
+seen:
+  description: What the frontend said, one sentence.
+  type: str
+  returned: when O(state=ready)
 seconds:
   description: Seconds waited.
   type: float
-  returned: when O(state=good) or O(state=failing)
+  returned: when O(state=ready), O(state=good) or O(state=failing)
 """
 
+import threading
 import time
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _access, _background, _traffic
-from ..module_utils._requests import Record, enough_failed, enough_good, summarise
+from ..module_utils._requests import (
+    Record,
+    enough_failed,
+    enough_good,
+    model_ready,
+    summarise,
+)
 
 PID_FILE = "traffic.pid"
+# A frontend announces nowhere that its list has changed; asking costs it some milliseconds.
+ASK_AGAIN_SECONDS = 0.2
+
+
+def access_of(module: AnsibleModule) -> _access.Access:
+    """How to reach the API server; fails with a sentence."""
+    try:
+        access = _access.load(module.params["kubeconfig"], module.params["context"])
+    except Exception as exc:  # config errors of the client have no common base
+        module.fail_json(msg=f"Cannot read how to reach the cluster: {exc}.")
+    return access
+
+
+def ready(module: AnsibleModule) -> tuple[str, float]:
+    """What the frontend said, and seconds waited, once it names the workers; fails otherwise."""
+    p, access, begun = module.params, access_of(module), time.monotonic()
+    path = f"/v1/models/{urllib.parse.quote(p['model'], safe='')}/ready"
+    url = access.service_url(p["namespace"], p["service"], p["port"], path)
+    while True:
+        status, body = access.ask(url, p["request_timeout"])
+        good, seen = model_ready(status, body, p["workers"])
+        waited = time.monotonic() - begun
+        if good:
+            return seen, waited
+        if waited >= p["timeout"]:
+            module.fail_json(
+                msg=f"Not seen within {waited:.0f} s: {p['workers']} workers of model "
+                f"{p['model']} behind {p['service']} in {p['namespace']}. Last seen: {seen}.",
+                seconds=waited,
+            )
+        threading.Event().wait(ASK_AGAIN_SECONDS)
 
 
 def start(module: AnsibleModule, folder: Path) -> bool:
@@ -161,11 +209,7 @@ def start(module: AnsibleModule, folder: Path) -> bool:
         return False
     if module.check_mode:
         return True
-    p = module.params
-    try:
-        access = _access.load(p["kubeconfig"], p["context"])
-    except Exception as exc:  # config errors of the client have no common base
-        module.fail_json(msg=f"Cannot read how to reach the cluster: {exc}.")
+    p, access = module.params, access_of(module)
     load = _traffic.Load(
         url=access.service_url(p["namespace"], p["service"], p["port"], p["endpoint"]),
         model=p["model"],
@@ -235,12 +279,13 @@ def wait(module: AnsibleModule, folder: Path) -> tuple[list[Record], float]:
 def argument_spec() -> dict[str, Any]:
     """The module's options."""
     return {
-        "path": {"type": "path", "required": True},
+        "path": {"type": "path"},
         "state": {
             "type": "str",
-            "choices": ["started", "stopped", "good", "failing"],
+            "choices": ["started", "stopped", "ready", "good", "failing"],
             "required": True,
         },
+        "workers": {"type": "int"},
         "namespace": {"type": "str"},
         "service": {"type": "str"},
         "port": {"type": "int", "default": 8000},
@@ -267,9 +312,18 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec=argument_spec(),
-        required_if=[("state", "started", ("namespace", "service", "model"))],
+        required_if=[
+            ("state", "started", ("path", "namespace", "service", "model")),
+            ("state", "ready", ("namespace", "service", "model", "workers")),
+            ("state", "stopped", ("path",)),
+            ("state", "good", ("path",)),
+            ("state", "failing", ("path",)),
+        ],
         supports_check_mode=True,
     )
+    if module.params["state"] == "ready":
+        seen, waited = ready(module)
+        module.exit_json(changed=False, seen=seen, seconds=round(waited, 2))
     folder, state = Path(module.params["path"]), module.params["state"]
     if not folder.is_dir():
         module.fail_json(msg=f"There is no folder {folder}: begin the run with drill_run.")

@@ -9,6 +9,9 @@ module: node_quarantine
 short_description: Wait for what NVSentinel does with a node
 version_added: 0.1.0
 description:
+  - V(watched) waits until NVSentinel watches the node and is free to act on it. Its monitor must
+    run there and have taken its place in the journal, as the fault service's agent reads it; what
+    is written before that is never reported. The circuit breaker must not be tripped.
   - V(quarantined) waits until NVSentinel has detected this run's fault and has cordoned the node.
   - V(drained) waits until its drainer has emptied the node of the pods of O(namespace). With
     O(timeline) it also asks that a pod was really evicted; pods also leave for other reasons.
@@ -18,7 +21,7 @@ options:
   state:
     description: What to wait for.
     type: str
-    choices: [quarantined, drained, released]
+    choices: [watched, quarantined, drained, released]
     required: true
   node:
     description: Name of the node.
@@ -30,6 +33,10 @@ options:
   namespace:
     description: Namespace whose pods must leave. Required for V(drained).
     type: str
+  sentinel_namespace:
+    description: Namespace of NVSentinel.
+    type: str
+    default: nvsentinel
   timeline:
     description: The C(timeline.jsonl) that M(faultline.gpu.drill_observer) keeps.
     type: path
@@ -65,10 +72,16 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _run
-from ..module_utils._client import Cluster, Kind
-from ..module_utils._errors import WaitTimeout
+from ..module_utils._client import HOST, Cluster, Kind
+from ..module_utils._errors import FaultlineError, WaitTimeout
 from ..module_utils._module import run
-from ..module_utils._predicates import node_drained, node_quarantined, node_released
+from ..module_utils._predicates import (
+    BREAKER,
+    node_drained,
+    node_quarantined,
+    node_released,
+    node_watched,
+)
 from ..module_utils._watch import Snapshot, wait
 
 
@@ -98,17 +111,33 @@ def waiting_for(cluster: Cluster, node: str) -> str:
     return f" The drainer says {said[-1]}" if said else ""
 
 
-def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
-    """Wait."""
-    p, said = module.params, ""
+def followed(cluster: Cluster, p: dict[str, Any]) -> dict[str, Kind]:
+    """What is followed for a state."""
     kinds = {"node": Kind("v1", "Node", name=p["node"])}
     if p["state"] == "drained":
         kinds["pods"] = Kind("v1", "Pod", p["namespace"])
+    if p["state"] == "watched":
+        if not cluster.has(HOST):
+            raise FaultlineError("The fault service is not installed: run the role fault_service.")
+        space, on_node = p["sentinel_namespace"], f"spec.nodeName={p['node']}"
+        kinds["host"] = Kind(HOST.api_version, HOST.kind, name=p["node"])
+        kinds["pods"] = Kind("v1", "Pod", space, field_selector=on_node)
+        kinds["breaker"] = Kind("v1", "ConfigMap", space, BREAKER)
+    return kinds
+
+
+def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
+    """Wait."""
+    p, said = module.params, ""
+    kinds = followed(cluster, p)
 
     def condition(now: Snapshot) -> tuple[bool, str]:
         nonlocal said
         node = next(iter(now["node"].values()), None)
-        if p["state"] == "quarantined":
+        if p["state"] == "watched":
+            host, breaker = (next(iter(now[k].values()), None) for k in ("host", "breaker"))
+            good, said = node_watched(node, host, now["pods"].values(), breaker)
+        elif p["state"] == "quarantined":
             good, said = node_quarantined(node, p["run_id"])
         elif p["state"] == "drained":
             good, said = node_drained(node, now["pods"].values())
@@ -134,12 +163,13 @@ def main() -> None:
         {
             "state": {
                 "type": "str",
-                "choices": ["quarantined", "drained", "released"],
+                "choices": ["watched", "quarantined", "drained", "released"],
                 "required": True,
             },
             "node": {"type": "str", "required": True},
             "run_id": {"type": "str"},
             "namespace": {"type": "str"},
+            "sentinel_namespace": {"type": "str", "default": "nvsentinel"},
             "timeline": {"type": "path"},
             "timeout": {"type": "float", "default": 180},
         },

@@ -23,6 +23,12 @@ options:
     description: Namespace of NVSentinel.
     type: str
     default: nvsentinel
+  namespace:
+    description: Namespace that the drill will make, and remove afterwards; it must not be there.
+    type: str
+  run_id:
+    description: Run to which O(namespace) may belong already.
+    type: str
 extends_documentation_fragment: [faultline.gpu.cluster]
 """
 
@@ -52,9 +58,16 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._client import FAULT, GRAPH, NODE, POD, Cluster, Kind
+from ..module_utils._client import FAULT, GRAPH, NAMESPACE, NODE, POD, Cluster, Kind
 from ..module_utils._module import run
-from ..module_utils._platform import free_by_node, node_problems, usable_nodes, workload_problem
+from ..module_utils._platform import (
+    drainer_problem,
+    free_by_node,
+    namespace_problem,
+    node_problems,
+    usable_nodes,
+    workload_problem,
+)
 
 SENTINEL = {
     "DaemonSet": ("syslog-health-monitor-regular", "platform-connectors"),
@@ -87,6 +100,12 @@ def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     nodes, pods = cluster.list(NODE), cluster.list(POD)
     free = free_by_node(usable_nodes(nodes), pods)
     problems = software(cluster, p["sentinel_namespace"])
+    if p["namespace"]:
+        config = cluster.get(Kind("v1", "ConfigMap"), "node-drainer", p["sentinel_namespace"])
+        text = ((config or {}).get("data") or {}).get("config.toml")
+        problems += drainer_problem(text, p["namespace"])
+    there = cluster.get(NAMESPACE, p["namespace"]) if p["namespace"] else None
+    problems += namespace_problem(there, p["run_id"])
     problems += node_problems(nodes, free, p["min_gpu_nodes"], p["gpus"])
     version = cluster.dynamic.version
     return {
@@ -103,6 +122,8 @@ def main() -> None:
             "min_gpu_nodes": {"type": "int", "default": 2},
             "gpus": {"type": "int", "default": 3},
             "sentinel_namespace": {"type": "str", "default": "nvsentinel"},
+            "namespace": {"type": "str"},
+            "run_id": {"type": "str"},
         },
         work,
     )

@@ -26,7 +26,8 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    kube, node = Kube(), Node(os.environ["NODE_NAME"])
+    most = int(os.environ.get("FAULTLINE_MAX_ACTIVE_NODES", "1"))
+    kube, node = Kube(), Node(os.environ["NODE_NAME"], most_nodes=most)
     (STATE / "shim").mkdir(parents=True, exist_ok=True)
     page = Page(STATE / "control" / "page")
     pods = Cache(kube, "Pod", "v1", field_selector=f"spec.nodeName={node.name}").begin()

@@ -27,9 +27,13 @@ PROXY_HEADER = "X-Faultline-Authorization"
 
 
 class Inject(BaseModel):
-    """A fault to be: the GPU by `gpu_uuid` or `pci_address`, else by `gpu_id`; times in seconds."""
+    """A fault to be: the GPU by `gpu_uuid` or `pci_address`, else by `gpu_id`; times in seconds.
+
+    With a `fault_id` the same request twice makes one fault.
+    """
 
     node_name: str
+    fault_id: str | None = Field(None, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
     gpu_id: int = Field(0, ge=0)
     gpu_uuid: str | None = None
     pci_address: str | None = None
@@ -90,9 +94,24 @@ def fault_object(xid: int, wanted: Inject) -> Obj:
         labels[RUN_LABEL] = spec["runId"] = wanted.run_id
     if wanted.process_name:
         spec["processName"] = wanted.process_name
-    name = f"xid-{xid}-{secrets.token_hex(4)}"
+    name = wanted.fault_id or f"xid-{xid}-{secrets.token_hex(4)}"
     meta = {"name": name, "labels": labels}
     return {"apiVersion": GROUP_VERSION, "kind": FAULT, "metadata": meta, "spec": spec}
+
+
+def create(kube: Any, body: Obj) -> Obj:
+    """Create a fault; one of the same name and content is that fault already, else HTTP 409."""
+    name = body["metadata"]["name"]
+    try:
+        made: Obj = kube.create(body)
+    except ApiException as error:
+        found = kube.get(FAULT, name) if error.status == 409 else None
+        if found is None:
+            raise
+        if any(found["spec"].get(key) != value for key, value in body["spec"].items()):
+            raise HTTPException(409, f"there is another fault {name}: end it first") from error
+        return dict(found)
+    return made
 
 
 def refuse_unmarked(kube: Any, node: str, most_nodes: int) -> None:
@@ -167,7 +186,7 @@ def create_app(kube: Any, most_nodes: int = 1) -> FastAPI:
     @app.post("/api/v1/faults/gpu/inject/xid-{xid}", dependencies=[may("create")])
     def inject(wanted: Inject, xid: int = Path(ge=1, le=1000)) -> FaultResponse:
         refuse_unmarked(kube, wanted.node_name, most_nodes)
-        return response(kube.create(fault_object(xid, wanted)))
+        return response(create(kube, fault_object(xid, wanted)))
 
     @app.get("/api/v1/faults")
     def faults(active_only: bool = False) -> list[FaultResponse]:

@@ -42,6 +42,7 @@ class Node:
     driver: Path = Path("/host/proc/driver/nvidia")
     journal: Path = Path("/host/var/log/journal")
     kmsg: Path = Path("/dev/kmsg")
+    most_nodes: int = 1
 
 
 def entry_of(name: str, facts: Profile, gpu_uuid: str, ends: float) -> Entry:
@@ -99,6 +100,16 @@ class Faults:
     def names(self) -> set[str]:
         """Names of the faults of this node that exist, ended or not."""
         return {f["metadata"]["name"] for f in self.mine()}
+
+    def _others(self) -> set[str]:
+        """Other nodes whose agents have accepted a fault that has not ended."""
+        return {
+            f["spec"]["node"]
+            for f in self.cache.objects.values()
+            if f["spec"]["node"] != self.node.name
+            and (f.get("status") or {}).get("endsAt")
+            and self._phase(f) not in ENDED
+        }
 
     @staticmethod
     def _phase(fault: Obj) -> str:
@@ -187,6 +198,14 @@ class Faults:
             raise Refused(
                 "NodeNotAllowed",
                 f"node {self.node.name} must not be hurt; label it {DRILL_LABEL}=allowed to allow",
+            )
+        # The API has asked this too; an object may have been written without it.
+        others = self._others()
+        if len(others) >= self.node.most_nodes:
+            raise Refused(
+                "TooManyNodes",
+                f"faults are active on {', '.join(sorted(others))}; at most "
+                f"{self.node.most_nodes} nodes may have faults at a time",
             )
         try:
             gpu = gpus.choose(gpus.on_node(self.node.driver), spec["gpu"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -20,6 +21,10 @@ from .processes import Processes
 from .shimstate import LIBRARY
 
 log = logging.getLogger("faultline.host")
+# Where NVSentinel's monitor keeps its place in the journal; without one it reports nothing.
+# Not below /var/run: that is an absolute link, which would lead into our own container.
+DETECTOR = Path("/proc/1/root/run/nvsentinel/syslog_monitor/state.json")
+XID_CHECK = "SysLogsXIDError"
 SCAN_SECONDS, HEARTBEAT_SECONDS = 0.5, 10.0
 # While a fault is armed a process may be hit and die within one scan: read more often.
 ARMED_SECONDS = 0.05
@@ -40,6 +45,19 @@ def pod_names(pods: Cache) -> Callable[[str, str], tuple[str, str, str] | None]:
         return None
 
     return find
+
+
+def detector(state: Path) -> Obj:
+    """Whether NVSentinel's monitor has taken its place in the node's journal, and in which boot.
+
+    It remembers its place at its first look and reports only what is written afterwards.
+    """
+    try:
+        content = json.loads(state.read_text())
+        armed = bool((content.get("check_last_cursors") or {}).get(XID_CHECK))
+        return {"armed": armed, "bootID": str(content.get("boot_id") or "")}
+    except (OSError, ValueError):
+        return {"armed": False, "bootID": ""}
 
 
 class Reporter:
@@ -99,6 +117,7 @@ class Reporter:
                     {"faultId": e.fault_id, "xid": e.xid, "uuid": e.gpu_uuid} for e in entries
                 ],
             },
+            "detector": detector(DETECTOR),
             "processes": self.processes.as_status(),
         }
 

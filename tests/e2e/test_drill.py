@@ -56,4 +56,12 @@ def agrees_with_the_audit_trail(report: dict) -> None:
         if (e.get("objectRef") or {}).get("subresource") == "eviction"
         and e["objectRef"].get("namespace") == space
     ]
+    deleted_by_us = [
+        e["objectRef"]["name"]
+        for e in during
+        if e["verb"] in ("delete", "deletecollection")
+        and (e.get("objectRef") or {}).get("resource") == "pods"
+        and e["user"]["username"] == "admin"
+    ]
+    assert deleted_by_us == []
     assert set(evictions) == {"system:serviceaccount:nvsentinel:node-drainer"}

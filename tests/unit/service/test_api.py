@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from faultline_service.api import create_app
+from kubernetes.client import ApiException
 
 GOOD = {"Authorization": "Bearer good"}
 INJECT = "/api/v1/faults/gpu/inject/xid-79"
@@ -39,6 +40,8 @@ class FakeKube:
         if body["kind"] == "SubjectAccessReview":
             self.asked.append(body["spec"])
             return {"status": {"allowed": body["spec"]["user"] == "good"}}
+        if body["metadata"]["name"] in self.faults:
+            raise ApiException(status=409, reason="AlreadyExists")
         self.faults[body["metadata"]["name"]] = body
         return body
 
@@ -141,6 +144,18 @@ def test_a_fault_is_an_object_with_target_run_and_duration(
         "durationSeconds": 60,
         "runId": "run-1",
     }
+
+
+def test_the_same_request_twice_is_one_fault_and_another_of_its_name_is_refused(
+    client: TestClient, kube: FakeKube
+) -> None:
+    for _ in range(2):
+        answer = client.post(INJECT, json=body(fault_id="mine"), headers=GOOD)
+        assert (answer.status_code, answer.json()["fault_id"]) == (200, "mine")
+    other = client.post(INJECT, json=body(fault_id="mine", gpu_id=1), headers=GOOD)
+    assert other.status_code == 409
+    assert "end it first" in other.json()["detail"]
+    assert list(kube.faults) == ["mine"]
 
 
 @pytest.mark.parametrize("xid", [0, 1001])

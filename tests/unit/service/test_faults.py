@@ -184,3 +184,17 @@ def test_an_xid_that_programs_do_not_notice_arms_nothing_and_says_so(machine: Ma
     status = machine.fault(xid=63)["status"]
     assert (status["phase"], status["cuda"]) == ("Active", {"armed": False})
     assert "no effect on CUDA" in status["message"]
+
+
+def test_a_fault_that_was_written_past_the_api_is_refused_while_another_node_is_hurt(
+    machine: Machine,
+) -> None:
+    elsewhere = {"xid": 79, "node": "gpu-node-2"}
+    status = {"phase": "Active", "endsAt": clock.stamp(time.time() + 60)}
+    machine.agent.cache.objects["u"] = {"spec": elsewhere, "status": status}
+    refused = machine.fault()["status"]
+    assert refused["reason"] == "TooManyNodes"
+    assert "gpu-node-2" in refused["message"]
+    assert (machine.lines, machine.armed) == ([], [])
+    status["phase"] = "Recovered"
+    assert machine.fault("later")["status"]["phase"] == "Active"

@@ -91,3 +91,38 @@ def test_latency_is_that_of_good_requests_only() -> None:
     assert summary["latency_ms"] == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
     assert summary["failed"] == 1
     assert summary["last_failure_at"] == 5000
+
+
+def answer(ready: bool, **namespaces: dict) -> str:
+    return json.dumps({"model": "m", "ready": ready, "namespaces": namespaces})
+
+
+def space(*workers: int, missing: tuple[str, ...] = ()) -> dict:
+    types = {f"t{i}": {"workers": count} for i, count in enumerate(workers)}
+    return {"ready": True, "worker_types": types, "missing_worker_types": list(missing)}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "good"),
+    [
+        (200, answer(True, new=space(2)), True),
+        (200, answer(True, new=space(1, 1)), True),
+        (200, answer(False, new=space(2)), False),
+        (200, answer(True, new=space(1)), False),
+        (200, answer(True, old=space(1), new=space(1)), False),
+        (200, answer(True, new=space(2, missing=("prefill",))), False),
+        (200, answer(True), False),
+        (404, '{"message":"Model not found"}', False),
+        (503, "no endpoints available", False),
+        (0, "connection refused", False),
+        (200, "not JSON", False),
+    ],
+)
+def test_a_frontend_is_ready_only_with_all_workers_of_one_generation(
+    status: int, body: str, good: bool
+) -> None:
+    assert requests.model_ready(status, body, 2)[0] is good
+
+
+def test_no_workers_are_never_ready() -> None:
+    assert not requests.model_ready(200, answer(True, new=space(0)), 0)[0]
