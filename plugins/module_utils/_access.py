@@ -77,5 +77,6 @@ def load(kubeconfig: str | None = None, context: str | None = None) -> Access:
         tls.verify_mode = ssl.CERT_NONE
     if found.cert_file:
         tls.load_cert_chain(found.cert_file, found.key_file)
-    token = found.get_api_key_with_prefix("authorization")
+    # The client keeps a token under the name of the scheme; older ones under that of the header.
+    token = found.get_api_key_with_prefix("BearerToken", alias="authorization")
     return Access(found.host, tls, {"Authorization": token} if token else {})
