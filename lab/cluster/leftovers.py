@@ -45,14 +45,6 @@ def mounts(folder: Path) -> list[str]:
     return sorted((p for p in points if Path(p).is_relative_to(folder)), reverse=True)
 
 
-def links(cluster_name: str) -> list[str]:
-    """Network links of the cluster in the machine's own network namespace."""
-    lines = network.ip("-o", "link", "show").splitlines()
-    names = [line.split(": ")[1].split("@")[0] for line in lines]
-    bridge = f"fl-{cluster_name}"[:15]
-    return [n for n in names if n == bridge or n.startswith(f"{bridge[:11]}-")]
-
-
 def cgroups(cluster_name: str) -> list[Path]:
     """Control groups of the cluster's nodes, deepest first."""
     tops = [
@@ -79,7 +71,7 @@ def find(folder: Path) -> dict[str, list[str]]:
     everything = {
         "process": [str(p) for p in processes(folder)],
         "mount": mounts(folder),
-        "link": links(folder.name),
+        "link": network.links(folder.name),
         "network namespace": network.namespaces(folder.name),
         "cgroup": [str(p) for p in cgroups(folder.name)],
         "nftables table": nftables(),

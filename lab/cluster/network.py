@@ -54,12 +54,19 @@ def up(cluster: Cluster) -> None:
 
 
 def down(cluster_name: str) -> None:
-    """Remove the bridge (its routes go with it) and every namespace of the cluster."""
+    """Remove every link (routes go with the bridge) and every namespace of the cluster."""
+    # Left to the end of its namespace, a link would outlive this call by a moment.
+    for link in links(cluster_name):
+        ip("link", "delete", link)
     for netns in namespaces(cluster_name):
         ip("netns", "delete", netns)
+
+
+def links(cluster_name: str) -> list[str]:
+    """Links of the cluster in the machine's own network namespace: the bridge and its ports."""
+    names = [line.split(": ")[1].split("@")[0] for line in ip("-o", "link", "show").splitlines()]
     bridge = f"fl-{cluster_name}"[:15]
-    if _exists("link", "show", bridge):
-        ip("link", "delete", bridge)
+    return [n for n in names if n == bridge or n.startswith(f"{bridge[:11]}-")]
 
 
 def namespaces(cluster_name: str) -> list[str]:
