@@ -87,6 +87,7 @@ def test_a_cluster_does_not_own_what_only_begins_like_its_own(thing: str) -> Non
         ({"service_network": "fd00::/64"}, "service_network is no IPv4 range"),
         ({"pod_network": "ten"}, "pod_network is no IPv4 range"),
         ({"pod_network": "10.251.0.0/23"}, "pod_network 10.251.0.0/23 is too small"),
+        ({"nodes": 4, "pod_network": "10.251.0.0/22"}, "needs a /24 for each of 4 nodes"),
         ({"pod_network": "10.251.0.0/25"}, "needs a /24 for each of 3 nodes and one more"),
         (
             {"pod_network": "10.250.0.0/16"},
