@@ -10,7 +10,17 @@ import subprocess
 from pathlib import Path
 
 from . import network
-from .config import CGROUP_ROOT
+from .config import CGROUP_ROOT, owns
+
+
+def supervisor(folder: Path) -> int | None:
+    """Process id of the cluster's running supervisor, None when there is none."""
+    try:
+        pid = int((folder / "run" / "supervisor.pid").read_text())
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return None
+    return pid if f"FAULTLINE_LAB={folder}".encode() in environment else None
 
 
 def processes(folder: Path) -> list[int]:
@@ -47,13 +57,10 @@ def mounts(folder: Path) -> list[str]:
 
 def cgroups(cluster_name: str) -> list[Path]:
     """Control groups of the cluster's nodes, deepest first."""
-    tops = [
-        *CGROUP_ROOT.glob(f"*/fl-{cluster_name}-[0-9]*"),
-        *CGROUP_ROOT.glob(f"fl-{cluster_name}-[0-9]*"),
-    ]
+    tops = [*CGROUP_ROOT.glob("*/fl-*"), *CGROUP_ROOT.glob("fl-*")]
     found = []
     for top in tops:
-        if not top.parent.is_symlink():
+        if owns(cluster_name, top.name) and not top.parent.is_symlink():
             found += [Path(p) for p, _dirs, _files in os.walk(top)]
     return sorted(set(found), key=lambda p: -len(p.parts))
 
@@ -102,10 +109,9 @@ def _end(pids: list[int]) -> None:
 
 def remove(folder: Path) -> None:
     """Remove all of it. Works on what is found, so a half-made cluster goes as well."""
-    supervisor = folder / "run" / "supervisor.pid"
-    if supervisor.exists() and int(supervisor.read_text()) in processes(folder):
+    if pid := supervisor(folder):
         # The supervisor first, or it starts again what is ended here.
-        _end([int(supervisor.read_text())])
+        _end([pid])
     while found := processes(folder):
         _end(found)
     for point in mounts(folder):
