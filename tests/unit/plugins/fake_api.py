@@ -15,6 +15,8 @@ from kubernetes.client import ApiException
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
 Object = dict[str, Any]
+# The fixture `run`: a module, then its options.
+Run = Callable[..., Object]
 # Fields that name an entry of a list; lists without one are replaced as a whole.
 KEYS = ("name", "mountPath")
 
@@ -120,7 +122,7 @@ class Resource:
 
     def delete(self, name: str, namespace: str | None = None, body: Any = None) -> Answer:
         found = self.api.one(self.kind, name, namespace)
-        self.api.writes.append(f"delete {self.kind} {name}")
+        self.api.writes.append(" ".join(["delete", self.kind, name, *((body or {}).values())]))
         self.api.deletes(found)
         return Answer(found)
 
