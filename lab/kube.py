@@ -21,10 +21,12 @@ log = logging.getLogger("lab.kube")
 class Kube:
     """Dynamic client with the few verbs that the controllers use. Objects are plain mappings."""
 
-    def __init__(self) -> None:
+    def __init__(self, manager: str | None = None) -> None:
+        """`manager` is the field manager of every write that does not name another."""
+        self.manager = manager
         found = Configuration()
         if os.environ.get("KUBECONFIG"):
-            config.load_kube_config(client_configuration=found)
+            config.load_kube_config(os.environ["KUBECONFIG"], client_configuration=found)
         else:
             config.load_incluster_config(client_configuration=found)
         self.dynamic = DynamicClient(ApiClient(found))
@@ -55,26 +57,15 @@ class Kube:
         resource = self._resource(body["apiVersion"], body["kind"])
         try:
             made: Obj = resource.create(
-                body=body, namespace=body["metadata"].get("namespace")
+                body=body,
+                namespace=body["metadata"].get("namespace"),
+                field_manager=self.manager,
             ).to_dict()
         except ApiException as error:
             if error.status == 409:
                 return None
             raise
         return made
-
-    def apply(self, body: Obj, manager: str) -> Obj:
-        """Server-side apply with this field manager."""
-        resource = self._resource(body["apiVersion"], body["kind"])
-        meta = body["metadata"]
-        done: Obj = resource.server_side_apply(
-            body=body,
-            name=meta["name"],
-            namespace=meta.get("namespace"),
-            field_manager=manager,
-            force_conflicts=True,
-        ).to_dict()
-        return done
 
     def patch(
         self,
@@ -84,21 +75,20 @@ class Kube:
         change: Any,
         namespace: str | None = None,
         subresource: str | None = None,
-        manager: str | None = None,
+        form: str = "merge-patch",
     ) -> Obj | None:
-        """Merge patch (of a mapping) or JSON patch (of a list); None when the object is gone."""
+        """Patch an object; None when it is gone. A list is always a JSON patch."""
         resource = self._resource(api_version, kind)
         if subresource:
             resource = resource.subresources[subresource]
-        form = "json-patch" if isinstance(change, list) else "merge-patch"
-        extra = {"field_manager": manager} if manager else {}
+        form = "json-patch" if isinstance(change, list) else form
         try:
             done: Obj = resource.patch(
                 body=change,
                 name=name,
                 namespace=namespace,
                 content_type=f"application/{form}+json",
-                **extra,
+                field_manager=self.manager,
             ).to_dict()
         except ApiException as error:
             if error.status == 404:
@@ -158,12 +148,16 @@ class Cache:
         self.kube, self.api_version, self.kind = kube, api_version, kind
         self.handler, self.selectors = handler, selectors
         self.objects: dict[tuple[str, str], Obj] = {}
-        self.filled = threading.Event()
+        self.filled, self.ended = threading.Event(), threading.Event()
 
     def begin(self) -> None:
         """Start following, and return once the first LIST is in."""
         threading.Thread(target=self._run, daemon=True, name=f"follow-{self.kind}").start()
         self.filled.wait()
+
+    def end(self) -> None:
+        """Call the handler no more; the thread ends when its watch does."""
+        self.ended.set()
 
     def values(self) -> Iterable[Obj]:
         """The objects as they were last seen."""
@@ -176,6 +170,8 @@ class Cache:
             self.objects.pop(key, None)
         else:
             self.objects[key] = found
+        if self.ended.is_set():
+            return
         try:
             self.handler(op, found)
         except Exception:
@@ -200,14 +196,13 @@ class Cache:
             self._seen(event["type"], event["raw_object"])
 
     def _run(self) -> None:
-        pause = threading.Event()
-        while True:
+        while not self.ended.is_set():
             try:
                 self._round()
             except Exception as error:
                 # A watch ends now and then, and the API server may be away: list again.
                 log.info("following %s again: %s", self.kind, error)
-                pause.wait(0.5)
+                self.ended.wait(0.5)
 
 
 class Work:

@@ -78,6 +78,8 @@ def wait_ready(cluster: Cluster, timeout: int) -> None:
     curl += ["--retry-max-time", str(timeout), "-o", "/dev/null", f"{cluster.api_url}/readyz"]
     up = subprocess.run(curl, check=False).returncode == 0
     missing = {n.name for n in cluster.members}
+    if up and not missing:
+        return
     if up:
         found = new_client_from_config(str(cluster.folder / "kubeconfig"))
         dynamic = DynamicClient(found)

@@ -25,7 +25,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("component", choices=sorted(COMPONENTS))
-    COMPONENTS[parser.parse_args().component](Kube())
+    component = parser.parse_args().component
+    COMPONENTS[component](Kube(component))
 
 
 if __name__ == "__main__":

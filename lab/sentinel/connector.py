@@ -9,10 +9,30 @@ import time
 from typing import Any
 
 from ..kube import Kube, Obj
-from .events import HEALTH_EVENT, stamp
-from .parse import AGENT, CHECKS, HEALTHY, condition_text
+from .events import HEALTH_EVENT, mark, stamp
+from .parse import AGENT, HEALTHY, condition_text
 
-LONGEST = 1024
+# Bytes of a condition's message, and characters of an entry when it has grown longer.
+LONGEST, SHORT = 1024, 72
+
+
+def _about(entry: str) -> tuple[str, str, set[str]]:
+    """Code, action and entities of an entry."""
+    head, _, tail = entry.partition(" MESSAGE=")
+    code, *entities = head.split()
+    return code, tail.rpartition("Recommended Action=")[2], set(entities)
+
+
+def compact(entries: list[str]) -> str:
+    """A message that has grown too long: one entry per fault, each without most of its text."""
+    kept: list[tuple[str, str, set[str]]] = []
+    text = ""
+    for entry in entries:
+        code, action, entities = _about(entry)
+        if not any(k[:2] == (code, action) and k[2] & entities for k in kept):
+            kept.append((code, action, entities))
+            text += f"{entry[:SHORT]};"
+    return text[:LONGEST]
 
 
 def faulty_message(before: str, event: dict[str, Any]) -> str:
@@ -22,7 +42,7 @@ def faulty_message(before: str, event: dict[str, Any]) -> str:
     if entry not in entries:
         entries.append(entry)
     text = "".join(f"{e};" for e in entries)
-    return text if len(text) <= LONGEST else "".join(f"{e[:72]};" for e in entries)[:LONGEST]
+    return text if len(text.encode()) <= LONGEST else compact(entries)
 
 
 def healthy_message(before: str, event: dict[str, Any]) -> str:
@@ -33,9 +53,9 @@ def healthy_message(before: str, event: dict[str, Any]) -> str:
     return "".join(f"{e};" for e in left) or HEALTHY
 
 
-def condition(node: Obj, event: dict[str, Any], now: str) -> dict[str, Any]:
-    """The condition of the event's check after the event."""
-    check = event["checkName"]
+def condition(node: Obj, event: dict[str, Any]) -> dict[str, Any]:
+    """The condition of the event's check after the event; its times are the event's own."""
+    check, now = event["checkName"], stamp(event["generatedTimestamp"]["seconds"])
     found: dict[str, Any] = next(
         (c for c in node["status"].get("conditions") or [] if c["type"] == check), {}
     )
@@ -79,32 +99,33 @@ class Connector:
 
     def __init__(self, kube: Kube, node: str) -> None:
         self.kube, self.node = kube, node
+        self.handled: set[str] = set()
 
     def handle(self, op: str, found: Obj) -> None:
         """Write what an event means; each event once."""
-        event, status = found["spec"], found.get("status") or {}
-        if op == "DELETED" or event["nodeName"] != self.node or status.get("connected"):
+        event, status, name = found["spec"], found.get("status") or {}, found["metadata"]["name"]
+        if op == "DELETED":
+            self.handled.discard(name)
             return
+        # Others mark the event as well, and their marks may be seen before this one's.
+        done = status.get("connected") or name in self.handled
+        if event["nodeName"] == self.node and not done:
+            self.write(found)
+            self.handled.add(name)
+
+    def write(self, found: Obj) -> None:
+        """Write what an event means."""
+        event = found["spec"]
         if event["isHealthy"] or event["isFatal"]:
             node = self.kube.get("v1", "Node", self.node)
             if node:
-                change = {"status": {"conditions": [condition(node, event, stamp())]}}
+                change = {"status": {"conditions": [condition(node, event)]}}
                 # Conditions merge by their type only in a strategic merge.
-                self.patch_conditions(change)
+                form = "strategic-merge-patch"
+                self.kube.patch("v1", "Node", self.node, change, subresource="status", form=form)
         else:
             self.count(event)
-        name = found["metadata"]["name"]
-        self.kube.patch(*HEALTH_EVENT, name, {"status": {"connected": True}}, subresource="status")
-
-    def patch_conditions(self, change: Obj) -> None:
-        """Strategic merge patch of the node's status."""
-        nodes = self.kube.dynamic.resources.get(api_version="v1", kind="Node")
-        nodes.subresources["status"].patch(
-            body=change,
-            name=self.node,
-            content_type="application/strategic-merge-patch+json",
-            field_manager="platform-connectors",
-        )
+        mark(self.kube, found, connected=True)
 
     def count(self, event: dict[str, Any]) -> None:
         """Create the Event, or count one with the same text once more."""
@@ -122,13 +143,5 @@ class Connector:
 
 def run(kube: Kube) -> None:
     """Handle events for ever."""
-    connector = Connector(kube, os.environ["NODE_NAME"])
-    node = kube.get("v1", "Node", connector.node) or {"status": {}}
-    known = {c["type"] for c in node["status"].get("conditions") or []}
-    for check in CHECKS:
-        if check not in known:
-            healthy = {"checkName": check, "isHealthy": True, "entitiesImpacted": []}
-            change = {"status": {"conditions": [condition(node, healthy, stamp())]}}
-            connector.patch_conditions(change)
-    kube.follow(*HEALTH_EVENT, connector.handle)
+    kube.follow(*HEALTH_EVENT, Connector(kube, os.environ["NODE_NAME"]).handle)
     threading.Event().wait()

@@ -6,23 +6,39 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from ..kube import Cache, Kube, Obj, Work
-from .events import HEALTH_EVENT, mark, stamp
-from .quarantine import STATE
+from ..kube import Kube, Obj, Work
+from .events import HEALTH_EVENT, mark, resume, stamp
+from .quarantine import STATE, TAKEN
 from .settings import Drainer, drainer, intervals
 
 COMPONENT = "nvsentinel-node-drainer"
 log = logging.getLogger("lab.sentinel.drain")
 
 
-def drainable(pod: Obj, settings: Drainer) -> str | None:
+def seconds_since(moment: str, now: float) -> float:
+    """Seconds since an RFC 3339 time stamp; negative before it."""
+    return now - datetime.fromisoformat(moment).timestamp()
+
+
+def hopeless(pod: Obj, minutes: float, now: float) -> bool:
+    """Whether a pod has been unready, or overdue to end, for so long that nobody waits for it."""
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    unready = {"type": "Ready", "status": "False"}.items()
+    since = [c["lastTransitionTime"] for c in conditions if unready <= c.items()]
+    since += [at for at in [pod["metadata"].get("deletionTimestamp")] if at]
+    return any(seconds_since(at, now) > minutes * 60 for at in since)
+
+
+def drainable(pod: Obj, settings: Drainer, now: float) -> str | None:
     """Mode in which a pod is drained, None when it is left alone."""
     meta, status = pod["metadata"], pod.get("status") or {}
     owners = [o["kind"] for o in meta.get("ownerReferences") or []]
     if "DaemonSet" in owners or status.get("phase") in ("Succeeded", "Failed"):
+        return None
+    if hopeless(pod, settings.not_ready_minutes, now):
         return None
     return settings.mode(meta["namespace"])
 
@@ -45,17 +61,10 @@ def waiting_event(node: Obj, pods: list[Obj]) -> Obj:
             "uid": meta["uid"],
         },
         "source": {"component": COMPONENT},
-        "reportingComponent": COMPONENT,
         "firstTimestamp": now,
         "lastTimestamp": now,
         "count": 1,
     }
-
-
-def age(found: Obj) -> float:
-    """Seconds since an event was made."""
-    made = datetime.fromisoformat(found["metadata"]["creationTimestamp"].replace("Z", "+00:00"))
-    return time.time() - made.replace(tzinfo=UTC).timestamp()
 
 
 class DrainerLoop:
@@ -64,28 +73,32 @@ class DrainerLoop:
     def __init__(self, kube: Kube) -> None:
         self.kube = kube
         self.work = Work(self.look)
+        self.taken: set[str] = set()
         self.tries: dict[str, int] = {}
         self.said: dict[str, str] = {}
-        self.events: Cache
 
     def run(self) -> None:
         """Work for ever."""
-        self.events = self.kube.follow(*HEALTH_EVENT, self._event)
+        resume(self.kube, "node-drainer")
+        self.kube.follow(*HEALTH_EVENT, self._event)
         self.work.run()
 
     def _event(self, op: str, found: Obj) -> None:
         status, name = found.get("status") or {}, found["metadata"]["name"]
-        taken = status.get("nodeQuarantined") in ("Quarantined", "AlreadyQuarantined")
-        if op != "DELETED" and taken and not status.get("userPodsEvictionStatus"):
-            self.work.add(name)
-        elif not taken:
+        taken = status.get("nodeQuarantined") in TAKEN and not status.get("userPodsEvictionStatus")
+        if op == "DELETED" or not taken:
+            self.taken.discard(name)
             self.tries.pop(name, None)
+        elif name not in self.taken:
+            # Once only: what happens to the event later does not bring the next look forward.
+            self.taken.add(name)
+            self.work.add(name)
 
     def pods(self, node: str, settings: Drainer) -> dict[str, list[Obj]]:
         """Pods of a node that are to go, by mode."""
         found: dict[str, list[Obj]] = {}
         for pod in self.kube.list("v1", "Pod", field_selector=f"spec.nodeName={node}"):
-            mode = drainable(pod, settings)
+            mode = drainable(pod, settings, time.time())
             if mode:
                 found.setdefault(mode, []).append(pod)
         return found
@@ -96,7 +109,7 @@ class DrainerLoop:
         status = (found or {}).get("status") or {}
         if not found or status.get("userPodsEvictionStatus"):
             return None
-        if status.get("nodeQuarantined") not in ("Quarantined", "AlreadyQuarantined"):
+        if status.get("nodeQuarantined") not in TAKEN:
             return None
         settings, node = drainer(), found["spec"]["nodeName"]
         pods = self.pods(node, settings)
@@ -105,13 +118,11 @@ class DrainerLoop:
                 self.label(node, "drain-succeeded")
             mark(self.kube, found, userPodsEvictionStatus="Succeeded")
             return None
-        first = name not in self.tries
-        if first:
+        if name not in self.tries:
             self.label(node, "draining")
         self.act(found, node, pods, settings)
-        tried = self.tries[name] = self.tries.get(name, -1) + 1
-        pauses = intervals().recheck
-        return pauses[min(tried, len(pauses) - 1)]
+        self.tries[name] = self.tries.get(name, 0) + 1
+        return intervals().pause(self.tries[name])
 
     def act(self, found: Obj, node: str, pods: dict[str, list[Obj]], settings: Drainer) -> None:
         """Evict, wait, or delete by force, in this order of modes."""
@@ -122,7 +133,8 @@ class DrainerLoop:
                 log.info("evict %s/%s: %s", meta["namespace"], meta["name"], code)
         if pods.get("Immediate"):
             return
-        late = age(found) > settings.delete_after_minutes * 60
+        made = found["metadata"]["creationTimestamp"]
+        late = seconds_since(made, time.time()) > settings.delete_after_minutes * 60
         for pod in pods.get("DeleteAfterTimeout", []) if late else []:
             meta = pod["metadata"]
             self.kube.delete(
@@ -149,8 +161,7 @@ class DrainerLoop:
 
     def label(self, node: str, value: str) -> None:
         """Set the state label."""
-        change = {"metadata": {"labels": {STATE: value}}}
-        self.kube.patch("v1", "Node", node, change, manager="node-drainer")
+        self.kube.patch("v1", "Node", node, {"metadata": {"labels": {STATE: value}}})
 
 
 def run(kube: Kube) -> None:

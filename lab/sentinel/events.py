@@ -12,12 +12,24 @@ from ..kube import Kube, Obj
 from .parse import AGENT, Event
 
 HEALTH_EVENT = ("lab.faultline.dev/v1alpha1", "HealthEvent")
+NAMESPACE = "nvsentinel"
+RESUME = "resume-control"
 KEPT = 200
 
 
-def stamp() -> str:
-    """RFC 3339 time stamp of now."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def stamp(seconds: float | None = None) -> str:
+    """RFC 3339 time stamp of now, or of `seconds` since the epoch."""
+    moment = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def resume(kube: Kube, component: str) -> None:
+    """Say in the ConfigMap `resume-control` that a component goes on where it has stopped."""
+    data = {"data": {component: "RESUME"}}
+    body = {"apiVersion": "v1", "kind": "ConfigMap"} | data
+    made = kube.create(body | {"metadata": {"name": RESUME, "namespace": NAMESPACE}})
+    if not made:
+        kube.patch("v1", "ConfigMap", RESUME, data, NAMESPACE)
 
 
 def publish(kube: Kube, event: Event) -> None:

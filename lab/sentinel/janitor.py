@@ -11,40 +11,48 @@ from pathlib import Path
 from typing import Any
 
 from ..kube import Cache, Kube, Obj, Work
-from .events import stamp
-from .remediation import REBOOT
+from .events import NAMESPACE, stamp
+from .remediation import REBOOT, conditions
 from .settings import intervals
 
+LEASE = ("coordination.k8s.io/v1", "Lease")
 TTL = timedelta(hours=336)
-LEASES = "nvsentinel"
+UNKNOWN, READY = "Node ready state not yet determined", "Node reached ready state post-reboot"
+# The lab's own annotation of a RebootNode: the node's boot id before the reboot.
+BOOT_ID = "lab.faultline.dev/boot-id"
 MARKER = Path("/proc/1/root/etc/faultline-lab-node")
 REBOOT_MAGIC = (0xFEE1DEAD, 672274793, 0x01234567)
 log = logging.getLogger("lab.sentinel.janitor")
 
 
-def conditions(found: Obj) -> dict[str, str]:
-    """Condition statuses of a maintenance object by type."""
-    return {c["type"]: c["status"] for c in (found.get("status") or {}).get("conditions") or []}
-
-
-def condition(kind: str, status: str, reason: str) -> dict[str, Any]:
+def condition(kind: str, status: str, reason: str, message: str, at: str) -> dict[str, str]:
     """One condition of a maintenance object."""
     return {
         "type": kind,
         "status": status,
         "reason": reason,
-        "message": reason,
-        "lastTransitionTime": stamp(),
+        "message": message,
+        "lastTransitionTime": at,
     }
 
 
+def boot_id_before(found: Obj) -> str | None:
+    """Boot id of the node when its reboot was taken in hand; None before that."""
+    found_id: str | None = (found["metadata"].get("annotations") or {}).get(BOOT_ID)
+    return found_id
+
+
 class Janitor:
-    """Looks after RebootNodes: one at a time, Lease first, then the signal, then the boot id."""
+    """Looks after RebootNodes: Lease first, then the signal, then the node's new boot id.
+
+    The real one with a provider that only pretends to reboot finishes as soon as the signal is
+    sent; here a node really reboots, and that is waited for.
+    """
 
     def __init__(self, kube: Kube) -> None:
         self.kube = kube
         self.work = Work(self.look)
-        self.requests: Cache
+        self.requests: Cache | None = None
 
     def run(self) -> None:
         """Work for ever."""
@@ -57,7 +65,7 @@ class Janitor:
             self.work.add(found["metadata"]["name"])
 
     def _node(self, _op: str, node: Obj) -> None:
-        for found in (getattr(self, "requests", None) and self.requests.values()) or []:
+        for found in self.requests.values() if self.requests else []:
             waiting = conditions(found).get("NodeReady") != "True"
             if found["spec"]["nodeName"] == node["metadata"]["name"] and waiting:
                 self.work.add(found["metadata"]["name"])
@@ -68,57 +76,53 @@ class Janitor:
         node = self.kube.get("v1", "Node", found["spec"]["nodeName"]) if found else None
         if not found or not node:
             return None
-        state, info = conditions(found), node["status"]["nodeInfo"]
-        if not state:
-            self._begin(found, info["bootID"])
-            return intervals().signal
+        state, boot_id = conditions(found), node["status"]["nodeInfo"]["bootID"]
         if state.get("SignalSent") != "True":
-            self._signal(found)
-            return None
-        ready = any(
-            c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"]
-        )
-        before = (found.get("status") or {}).get("bootIDBefore")
+            return self._send(found, boot_id)
+        ready = conditions(node).get("Ready") == "True"
         # Ready alone says nothing: a node that has not gone down yet is Ready too.
-        if state.get("NodeReady") != "True" and ready and info["bootID"] != before:
-            done = [condition("SignalSent", "True", "Succeeded")]
-            done.append(condition("NodeReady", "True", "Succeeded"))
-            self._status(found, {"conditions": done, "completionTime": stamp()})
-            lease = ("coordination.k8s.io/v1", "Lease", found["spec"]["nodeName"])
-            self.kube.delete(*lease, LEASES)
+        if state.get("NodeReady") != "True" and ready and boot_id != boot_id_before(found):
+            self._complete(found)
         return None
 
-    def _begin(self, found: Obj, boot_id: str) -> None:
-        meta, until = found["metadata"], datetime.now(UTC) + TTL
-        expiry = {"nvsentinel.nvidia.com/expiry": until.strftime("%Y-%m-%dT%H:%M:%SZ")}
-        self.kube.patch(*REBOOT, meta["name"], {"metadata": {"annotations": expiry}})
+    def _send(self, found: Obj, boot_id: str) -> float | None:
+        lease = self._lease(found)
+        if not lease:
+            return intervals().busy
+        until = (datetime.now(UTC) + TTL).strftime("%Y-%m-%dT%H:%M:%SZ")
+        annotations = {"nvsentinel.nvidia.com/expiry": until, BOOT_ID: boot_id}
+        name, begun = found["metadata"]["name"], lease["metadata"]["creationTimestamp"]
+        self.kube.patch(*REBOOT, name, {"metadata": {"annotations": annotations}})
+        # As long as the provider takes; nothing else is worked on meanwhile, as recorded.
+        threading.Event().wait(intervals().signal)
+        sent = condition("SignalSent", "True", "Succeeded", "", stamp())
+        unknown = condition("NodeReady", "Unknown", "Initializing", UNKNOWN, begun)
+        # The provider on the node sees SignalSent and pulls the plug.
+        self._status(found, {"conditions": [sent, unknown], "startTime": begun})
+        return None
+
+    def _complete(self, found: Obj) -> None:
+        sent = next(c for c in found["status"]["conditions"] if c["type"] == "SignalSent")
+        done = condition("NodeReady", "True", "Succeeded", READY, stamp())
+        self._status(found, {"conditions": [sent, done], "completionTime": stamp()})
+        self.kube.delete(*LEASE, found["spec"]["nodeName"], NAMESPACE)
+
+    def _lease(self, found: Obj) -> Obj | None:
+        """The node's Lease, which is this request's; None while another request has it."""
+        meta, name = found["metadata"], found["spec"]["nodeName"]
         owner = {
             "apiVersion": REBOOT[0],
             "kind": REBOOT[1],
             "name": meta["name"],
             "uid": meta["uid"],
+            "blockOwnerDeletion": True,
         }
-        self.kube.create(
-            {
-                "apiVersion": "coordination.k8s.io/v1",
-                "kind": "Lease",
-                "metadata": {
-                    "name": found["spec"]["nodeName"],
-                    "namespace": LEASES,
-                    "ownerReferences": [owner],
-                },
-                "spec": {"holderIdentity": meta["name"]},
-            }
-        )
-        first = [condition("SignalSent", "Unknown", "Initializing")]
-        first.append(condition("NodeReady", "Unknown", "Initializing"))
-        self._status(found, {"conditions": first, "bootIDBefore": boot_id})
-
-    def _signal(self, found: Obj) -> None:
-        """The provider on the node sees SignalSent and pulls the plug."""
-        sent = [condition("SignalSent", "True", "Succeeded")]
-        sent.append(condition("NodeReady", "Unknown", "Initializing"))
-        self._status(found, {"conditions": sent, "startTime": stamp()})
+        body = {"apiVersion": LEASE[0], "kind": LEASE[1], "spec": {}}
+        where = {"name": name, "namespace": NAMESPACE, "ownerReferences": [owner]}
+        made = self.kube.create(body | {"metadata": where})
+        lease = made or self.kube.get(*LEASE, name, NAMESPACE)
+        owners = [o["uid"] for o in lease["metadata"]["ownerReferences"]] if lease else []
+        return lease if meta["uid"] in owners else None
 
     def _status(self, found: Obj, status: dict[str, Any]) -> None:
         self.kube.patch(
@@ -152,9 +156,8 @@ def provide(kube: Kube) -> None:
 
     def seen(op: str, found: Obj) -> None:
         state, mine = conditions(found), found["spec"]["nodeName"] == node
-        before = (found.get("status") or {}).get("bootIDBefore")
         waiting = state.get("SignalSent") == "True" and state.get("NodeReady") != "True"
-        if op != "DELETED" and mine and waiting and before == boot_id:
+        if op != "DELETED" and mine and waiting and boot_id_before(found) == boot_id:
             asked.set()
 
     kube.follow(*REBOOT, seen)

@@ -12,6 +12,7 @@ import logging
 import os
 import subprocess
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +21,30 @@ from .events import publish
 from .parse import CHECKS, HEALTHY, Event, parse, pci_key
 from .settings import intervals
 
-JOURNAL = "/nvsentinel/var/log/journal"
-STATE = Path("/var/run/nvsentinel/syslog_monitor/state.json")
-METADATA = Path("/var/lib/nvsentinel/gpu_metadata.json")
-BOOT_ID = Path("/proc/1/root/proc/sys/kernel/random/boot_id")
 CHECK = CHECKS[0]
 log = logging.getLogger("lab.sentinel.monitor")
 
 
-def read(*options: str) -> list[dict[str, Any]]:
-    """Kernel records of the journal that the options select."""
-    command = ["journalctl", f"--directory={JOURNAL}", "--output=json", "--no-pager", "--quiet"]
+@dataclass(frozen=True)
+class Files:
+    """Where a node's monitor finds things, and keeps its own."""
+
+    journal: Path = Path("/nvsentinel/var/log/journal")
+    state: Path = Path("/var/run/nvsentinel/syslog_monitor/state.json")
+    metadata: Path = Path("/var/lib/nvsentinel/gpu_metadata.json")
+    boot_id: Path = Path("/proc/1/root/proc/sys/kernel/random/boot_id")
+
+
+def read(journal: Path, *options: str) -> list[dict[str, Any]]:
+    """Kernel records of the journal in a folder that the options select."""
+    command = ["journalctl", f"--directory={journal}", "--output=json", "--no-pager", "--quiet"]
     done = subprocess.run(
         [*command, *options, "_TRANSPORT=kernel"], capture_output=True, text=True, check=False
     )
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def uuids(path: Path = METADATA) -> dict[str, str]:
+def uuids(path: Path) -> dict[str, str]:
     """GPU UUIDs by PCI key, from the metadata file; empty without one."""
     try:
         content = json.loads(path.read_text())
@@ -49,21 +56,21 @@ def uuids(path: Path = METADATA) -> dict[str, str]:
 class Monitor:
     """One node's monitor."""
 
-    def __init__(self, kube: Kube, node: str) -> None:
-        self.kube, self.node = kube, node
+    def __init__(self, kube: Kube, node: str, files: Files | None = None) -> None:
+        self.kube, self.node, self.files = kube, node, files or Files()
         try:
-            self.state = json.loads(STATE.read_text())
+            self.state = json.loads(self.files.state.read_text())
         except (FileNotFoundError, ValueError):
             self.state = {"version": 1, "boot_id": "", "check_last_cursors": {}}
 
     def save(self) -> None:
         """Keep the place for the next process."""
-        STATE.parent.mkdir(parents=True, exist_ok=True)
-        STATE.write_text(json.dumps(self.state))
+        self.files.state.parent.mkdir(parents=True, exist_ok=True)
+        self.files.state.write_text(json.dumps(self.state))
 
     def start(self) -> None:
         """After a reboot everything counts as healed: one healthy event for each check."""
-        boot_id = BOOT_ID.read_text().strip()
+        boot_id = self.files.boot_id.read_text().strip()
         if self.state["boot_id"] != boot_id:
             log.info("boot id changed to %s: everything is healthy", boot_id)
             for check in CHECKS:
@@ -71,19 +78,24 @@ class Monitor:
             self.state["boot_id"] = boot_id
             self.save()
 
+    def records(self, *options: str) -> list[dict[str, Any]]:
+        """Records of the node's journal."""
+        return read(self.files.journal, *options)
+
     def look(self) -> None:
         """One poll."""
         cursors = self.state["check_last_cursors"]
         if not cursors.get(CHECK):
-            last = read("--lines=1")
+            last = self.records("--lines=1")
             if last:
                 cursors[CHECK] = last[-1]["__CURSOR"]
                 self.save()
                 log.info("armed")
             return
-        for record in read(f"--after-cursor={cursors[CHECK]}"):
+        known = uuids(self.files.metadata)
+        for record in self.records(f"--after-cursor={cursors[CHECK]}"):
             message = record.get("MESSAGE")
-            event = parse(message, self.node, uuids()) if isinstance(message, str) else None
+            event = parse(message, self.node, known) if isinstance(message, str) else None
             if event:
                 log.info("%s %s %s", event.check, event.code or "healthy", event.message)
                 publish(self.kube, event)

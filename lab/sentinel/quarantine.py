@@ -12,8 +12,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from ..kube import Cache, Kube, Obj, Work
-from .events import HEALTH_EVENT, forget_old, mark
+from ..kube import Kube, Obj, Work
+from .events import HEALTH_EVENT, NAMESPACE, forget_old, mark, resume
 from .parse import ACTIONS
 from .settings import intervals
 
@@ -27,6 +27,14 @@ REMEDIATION = "latestFaultRemediationState"
 RULESET = "Syslog-fatal-error-ruleset"
 OPT_OUT = (f"{PREFIX}ManagedByNVSentinel", "nvsentinel.dgxc.nvidia.com/managed")
 BREAKER = "circuit-breaker"
+# Fields of an entry of the annotation.
+ENTRY = (
+    *("version", "agent", "componentClass", "checkName", "isFatal", "message"),
+    *("recommendedAction", "errorCode", "entitiesImpacted", "metadata", "generatedTimestamp"),
+    *("nodeName", "processingStrategy", "id"),
+)
+# Marks of events that the drainer and the remediation have to deal with.
+TAKEN = ("Quarantined", "AlreadyQuarantined")
 log = logging.getLogger("lab.sentinel.quarantine")
 
 
@@ -36,17 +44,20 @@ def timestamp() -> str:
 
 
 def entry(found: Obj) -> dict[str, Any]:
-    """A HealthEvent as it stands in the node's annotation: Go's encoding, enums as numbers."""
-    spec = found["spec"]
-    keys = ("version", "agent", "componentClass", "checkName", "isFatal", "message")
-    rest = ("errorCode", "entitiesImpacted", "generatedTimestamp", "nodeName", "processingStrategy")
-    return {
-        **{key: spec[key] for key in keys},
-        "recommendedAction": ACTIONS[spec["recommendedAction"]],
-        **{key: spec[key] for key in rest},
+    """A HealthEvent as it stands in the node's annotation, in this order; enums are numbers."""
+    at = found["spec"]["generatedTimestamp"]
+    content = found["spec"] | {
+        "recommendedAction": ACTIONS[found["spec"]["recommendedAction"]],
+        "generatedTimestamp": {"seconds": at["seconds"], "nanos": at["nanos"]},
         "metadata": {"trace_id": "0" * 32},
         "id": found["metadata"]["uid"],
     }
+    return {key: content[key] for key in ENTRY}
+
+
+def encoded(events: list[dict[str, Any]]) -> str:
+    """Entries as text, as Go writes it."""
+    return json.dumps(events, separators=(",", ":"), ensure_ascii=False)
 
 
 def quarantined(node: Obj) -> list[dict[str, Any]]:
@@ -74,8 +85,8 @@ def cordon(node: Obj, event: dict[str, Any]) -> Obj | None:
     if before:
         if any(same(event, old) for old in before):
             return None
-        return {"metadata": {"annotations": {EVENTS: json.dumps([*before, event])}}}
-    annotations: dict[str, Any] = {EVENTS: json.dumps([event]), CORDONED: "True", MANUALLY: None}
+        return {"metadata": {"annotations": {EVENTS: encoded([*before, event])}}}
+    annotations: dict[str, Any] = {EVENTS: encoded([event]), CORDONED: "True"}
     labels: dict[str, Any] = {STATE: "quarantined"}
     if node["spec"].get("unschedulable"):
         annotations[PRE_EXISTING] = "True"
@@ -127,13 +138,10 @@ def manual(node: Obj) -> Obj | None:
 
     The cordon labels and the condition stay, as recorded.
     """
-    annotations = node["metadata"].get("annotations") or {}
     if not quarantined(node) or node["spec"].get("unschedulable"):
         return None
-    gone = {EVENTS: None, CORDONED: None, PRE_EXISTING: None, MANUALLY: "True"}
-    if annotations.get(MANUALLY) == "True":
-        gone.pop(MANUALLY)
-    return {"metadata": {"annotations": gone, "labels": {STATE: None}}}
+    annotations = {EVENTS: None, CORDONED: None, PRE_EXISTING: None, MANUALLY: "True"}
+    return {"metadata": {"annotations": annotations, "labels": {STATE: None}}}
 
 
 def trips(cordons: list[float], now: float, window: float, nodes: int, percent: int = 50) -> bool:
@@ -148,16 +156,19 @@ class Quarantine:
     def __init__(self, kube: Kube) -> None:
         self.kube = kube
         self.breaker = os.environ.get("CIRCUIT_BREAKER", "false") == "true"
+        self.halted = False
         self.cordons: dict[str, float] = {}
         self.work = Work(self.look)
-        self.expected: set[str] = set()
-        self.events: Cache
-        self.nodes: Cache
 
     def run(self) -> None:
         """Work for ever."""
-        self.nodes = self.kube.follow("v1", "Node", self._node)
-        self.events = self.kube.follow(*HEALTH_EVENT, self._event)
+        resume(self.kube, "fault-quarantine")
+        if self.breaker:
+            body = {"metadata": {"name": BREAKER, "namespace": NAMESPACE}}
+            data = {"data": {"status": "CLOSED", "cursor": "RESUME"}}
+            self.kube.create({"apiVersion": "v1", "kind": "ConfigMap"} | body | data)
+        self.kube.follow("v1", "Node", self._node)
+        self.kube.follow(*HEALTH_EVENT, self._event)
         self.work.run()
 
     def _event(self, op: str, found: Obj) -> None:
@@ -169,19 +180,24 @@ class Quarantine:
             self.work.add(("node", node["metadata"]["name"]))
 
     def tripped(self) -> bool:
-        """Whether the breaker is open, which outlives restarts; checked before every event."""
-        if not self.breaker:
-            return False
-        found = self.kube.get("v1", "ConfigMap", BREAKER, "nvsentinel")
+        """Whether the breaker is open; checked before every event.
+
+        An open one outlives restarts in its ConfigMap, and is closed by nothing but a restart
+        after somebody has closed it there.
+        """
+        if not self.breaker or self.halted:
+            return self.halted
+        found = self.kube.get("v1", "ConfigMap", BREAKER, NAMESPACE)
         if found and found["data"]["status"] == "TRIPPED":
+            self.halted = True
             return True
         count = len(self.kube.list("v1", "Node", label_selector="nvidia.com/gpu.present=true"))
         window = intervals().breaker_window
-        if not trips(list(self.cordons.values()), time.time(), window, count):
-            return False
-        data = {"data": {"status": "TRIPPED", "cursor": "RESUME"}}
-        self.kube.patch("v1", "ConfigMap", BREAKER, data, "nvsentinel")
-        return True
+        if trips(list(self.cordons.values()), time.time(), window, count):
+            self.halted = True
+            data = {"data": {"status": "TRIPPED"}}
+            self.kube.patch("v1", "ConfigMap", BREAKER, data, NAMESPACE)
+        return self.halted
 
     def look(self, key: tuple[str, str]) -> float | None:
         """Handle one event, or one node that a human has uncordoned."""
@@ -191,12 +207,13 @@ class Quarantine:
             change = manual(node) if node else None
             if change:
                 self._patch(name, change)
-                self._cancel(name)
+                self._cancel(name, [])
             return None
         found = self.kube.get(*HEALTH_EVENT, name)
         if not found or (found.get("status") or {}).get("nodeQuarantined"):
             return None
         if self.tripped():
+            log.warning("%s waits: the circuit breaker is open", name)
             return None
         node = self.kube.get("v1", "Node", found["spec"]["nodeName"])
         if not node:
@@ -211,11 +228,13 @@ class Quarantine:
         return None
 
     def _patch(self, name: str, change: Obj) -> None:
-        self.kube.patch("v1", "Node", name, change, manager="fault-quarantine")
+        self.kube.patch("v1", "Node", name, change)
 
     def _cordon(self, found: Obj, node: Obj) -> None:
         name, already = node["metadata"]["name"], bool(quarantined(node))
         change = cordon(node, entry(found))
+        if (node["metadata"].get("annotations") or {}).get(MANUALLY):
+            self._patch(name, {"metadata": {"annotations": {MANUALLY: None}}})
         if change:
             self._patch(name, change)
             if not already:
@@ -225,36 +244,25 @@ class Quarantine:
     def _heal(self, found: Obj, node: Obj) -> None:
         name = node["metadata"]["name"]
         left = heal(node, found["spec"])
-        if left:
-            self._patch(name, {"metadata": {"annotations": {EVENTS: json.dumps(left)}}})
-        elif left == []:
-            # Seen in every recorded recovery: an empty list first, then the rest is taken back.
-            self._patch(name, {"metadata": {"annotations": {EVENTS: "[]"}}})
-            self._patch(name, release(node))
-            self._patch(name, {"metadata": {"annotations": {REMEDIATION: None}}})
         if left is not None:
-            self._cancel(name, found["spec"])
-        mark(self.kube, found, nodeQuarantined="UnQuarantined")
+            # An empty list is seen in every recorded recovery before the rest is taken back.
+            self._patch(name, {"metadata": {"annotations": {EVENTS: encoded(left)}}})
+            if not left:
+                self._patch(name, release(node))
+            self._cancel(name, found["spec"]["entitiesImpacted"])
+        mark(self.kube, found, nodeQuarantined="UnQuarantined" if left == [] else "Skipped")
 
-    def _cancel(self, node: str, healthy: dict[str, Any] | None = None) -> None:
-        """Take events of a node out of the other components' hands."""
-        for found in self.events.values():
-            status = found.get("status") or {}
-            if found["spec"]["nodeName"] == node and status.get("nodeQuarantined") in (
-                "Quarantined",
-                "AlreadyQuarantined",
-            ):
-                about = [] if healthy is None else healthy["entitiesImpacted"]
-                if not about or any(e in found["spec"]["entitiesImpacted"] for e in about):
-                    mark(self.kube, found, nodeQuarantined="Cancelled")
+    def _cancel(self, node: str, about: list[dict[str, Any]]) -> None:
+        """Take events of a node, or those about some of its parts, out of the others' hands."""
+        for found in self.kube.list(*HEALTH_EVENT):
+            spec, status = found["spec"], found.get("status") or {}
+            if spec["nodeName"] != node or status.get("nodeQuarantined") not in TAKEN:
+                continue
+            if not about or any(e in spec["entitiesImpacted"] for e in about):
+                mark(self.kube, found, nodeQuarantined="Cancelled")
 
 
 def run(kube: Kube) -> None:
     """Work for ever."""
-    quarantine = Quarantine(kube)
-    if quarantine.breaker:
-        body = {"metadata": {"name": BREAKER, "namespace": "nvsentinel"}}
-        data = {"data": {"status": "CLOSED", "cursor": "RESUME"}}
-        kube.create({"apiVersion": "v1", "kind": "ConfigMap"} | body | data)
-    threading.Thread(target=quarantine.run, daemon=True).start()
+    threading.Thread(target=Quarantine(kube).run, daemon=True).start()
     threading.Event().wait()

@@ -7,15 +7,26 @@ from __future__ import annotations
 import json
 import threading
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 from ..kube import Kube, Obj, Work
-from .events import HEALTH_EVENT, mark
-from .quarantine import REMEDIATION, STATE
+from .events import HEALTH_EVENT, mark, resume, stamp
+from .quarantine import REMEDIATION, STATE, TAKEN, quarantined
+from .settings import intervals
 
 REBOOT = ("janitor.dgxc.nvidia.com/v1alpha1", "RebootNode")
 GROUPS = {"COMPONENT_RESET": "restart", "RESTART_VM": "restart", "RESTART_BM": "restart"}
+
+
+def conditions(found: Obj) -> dict[str, str]:
+    """Condition statuses of a maintenance object by type."""
+    return {c["type"]: c["status"] for c in (found.get("status") or {}).get("conditions") or []}
+
+
+def annotation(node: Obj, key: str) -> str:
+    """Value of a node's annotation, empty without one."""
+    text: str = (node["metadata"].get("annotations") or {}).get(key) or ""
+    return text
 
 
 def reboot_node(node: Obj, event_id: str) -> Obj:
@@ -49,10 +60,17 @@ def reboot_node(node: Obj, event_id: str) -> Obj:
 
 def remediation_state(name: str, action: str) -> str:
     """The annotation that names the maintenance of each group of equivalent actions."""
-    now = datetime.now(UTC)
-    stamp = now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time.time_ns() % 10**9:09d}Z"
-    content = {"maintenanceCR": name, "createdAt": stamp, "actionName": action}
-    return json.dumps({"equivalenceGroups": {GROUPS[action]: content}})
+    seconds, nanos = divmod(time.time_ns(), 10**9)
+    made = f"{stamp(seconds)[:-1]}.{nanos:09d}Z"
+    content = {"maintenanceCR": name, "createdAt": made, "actionName": action}
+    return json.dumps({"equivalenceGroups": {GROUPS[action]: content}}, separators=(",", ":"))
+
+
+def requested(node: Obj, group: str) -> str:
+    """Name of the maintenance that the annotation names for a group, empty without one."""
+    groups = json.loads(annotation(node, REMEDIATION) or "{}").get("equivalenceGroups", {})
+    name: str = groups.get(group, {}).get("maintenanceCR", "")
+    return name
 
 
 class Remediation:
@@ -64,46 +82,66 @@ class Remediation:
 
     def run(self) -> None:
         """Work for ever."""
+        resume(self.kube, "fault-remediation")
         self.kube.follow(*HEALTH_EVENT, self._event)
         self.work.run()
 
     def _event(self, op: str, found: Obj) -> None:
         status = found.get("status") or {}
         drained = status.get("userPodsEvictionStatus") == "Succeeded"
-        if op != "DELETED" and drained and not status.get("faultRemediated"):
-            self.work.add(found["metadata"]["name"])
+        if op == "DELETED":
+            return
+        if status.get("nodeQuarantined") in ("UnQuarantined", "Cancelled"):
+            self.work.add(("node", found["spec"]["nodeName"]))
+        elif drained and not status.get("faultRemediated"):
+            self.work.add(("event", found["metadata"]["name"]))
 
-    def look(self, name: str) -> float | None:
-        """Handle one drained event."""
+    def look(self, key: tuple[str, str]) -> float | None:
+        """Handle one drained event, or one node that has left quarantine."""
+        kind, name = key
+        if kind == "node":
+            node = self.kube.get("v1", "Node", name)
+            if node and annotation(node, REMEDIATION) and not quarantined(node):
+                self.change(node, {"annotations": {REMEDIATION: None}})
+            return None
         found = self.kube.get(*HEALTH_EVENT, name)
         status = (found or {}).get("status") or {}
         if not found or status.get("faultRemediated"):
             return None
-        if status.get("nodeQuarantined") not in ("Quarantined", "AlreadyQuarantined"):
-            return None
-        node, action = self.kube.get("v1", "Node", found["spec"]["nodeName"]), ""
-        if not node:
+        node = self.kube.get("v1", "Node", found["spec"]["nodeName"])
+        if not node or status.get("nodeQuarantined") not in TAKEN:
             return None
         action = found["spec"]["recommendedAction"]
         if action not in GROUPS:
             self.label(node, "remediation-failed")
+        elif self.busy(node, GROUPS[action]):
+            return intervals().busy
         else:
-            if (node["metadata"].get("annotations") or {}).get(REMEDIATION):
-                self.change(node, {"annotations": {REMEDIATION: None}})
-            self.label(node, "remediating")
-            wanted = reboot_node(node, found["metadata"]["uid"])
-            self.kube.create(wanted)
-            text = remediation_state(wanted["metadata"]["name"], action)
-            self.change(node, {"annotations": {REMEDIATION: text}})
-            # Created is all that this label says; nobody has rebooted anything yet.
-            self.label(node, "remediation-succeeded")
+            self.request(node, found["metadata"]["uid"], action)
         mark(self.kube, found, faultRemediated=True)
         return None
 
+    def busy(self, node: Obj, group: str) -> bool:
+        """Whether maintenance of the same group is under way on the node."""
+        name = requested(node, group)
+        found = self.kube.get(*REBOOT, name) if name else None
+        return found is not None and conditions(found).get("NodeReady") not in ("True", "False")
+
+    def request(self, node: Obj, event_id: str, action: str) -> None:
+        """Ask for a reboot; what an earlier finished one has left behind goes first."""
+        if annotation(node, REMEDIATION):
+            self.change(node, {"annotations": {REMEDIATION: None}})
+        self.label(node, "remediating")
+        wanted = reboot_node(node, event_id)
+        self.kube.create(wanted)
+        text = remediation_state(wanted["metadata"]["name"], action)
+        self.change(node, {"annotations": {REMEDIATION: text}})
+        # Created is all that this label says; nobody has rebooted anything yet.
+        self.label(node, "remediation-succeeded")
+
     def change(self, node: Obj, metadata: dict[str, Any]) -> None:
         """Change the node's metadata."""
-        name = node["metadata"]["name"]
-        self.kube.patch("v1", "Node", name, {"metadata": metadata}, manager="fault-remediation")
+        self.kube.patch("v1", "Node", node["metadata"]["name"], {"metadata": metadata})
 
     def label(self, node: Obj, value: str) -> None:
         """Set the state label."""

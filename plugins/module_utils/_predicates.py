@@ -18,6 +18,7 @@ HASH_LABEL = "nvidia.com/dynamo-worker-hash"
 HASH_ANNOTATION = "nvidia.com/current-worker-hash-v2"
 STATE_LABEL = "dgxc.nvidia.com/nvsentinel-state"
 QUARANTINE = "quarantineHealthEvent"
+UNCORDONED = "k8saas.nvidia.com/uncordon-timestamp"
 MANUAL = "quarantinedNodeUncordonedManually"
 XID_CONDITION = "SysLogsXIDError"
 MONITOR = "app.kubernetes.io/name=syslog-health-monitor"
@@ -173,7 +174,10 @@ def node_quarantined(node: Obj | None, run_id: str) -> Answer:
 
 
 def node_drained(node: Obj | None, pods: Iterable[Obj]) -> Answer:
-    """Whether the drainer has said it is done and none of the pods is on the node."""
+    """Whether the drainer has said it is done and none of the pods is on the node.
+
+    A node that is released again takes pods again: those that were put there since do not count.
+    """
     if not node:
         return False, "the node is not there"
     name = node["metadata"]["name"]
@@ -182,7 +186,13 @@ def node_drained(node: Obj | None, pods: Iterable[Obj]) -> Answer:
         raise WaitFailed(f"NVSentinel gave up draining {name}: its state is drain-failed.")
     if (node["metadata"].get("annotations") or {}).get(MANUAL) == "True":
         raise WaitFailed(f"{name} was un-cordoned by hand: NVSentinel does not drain it any more.")
-    left = [p["metadata"]["name"] for p in pods if p["spec"].get("nodeName") == name]
+    released = state is None and not quarantined_events(node)
+    since = uncordoned_at(node) if released else None
+    left = [
+        p["metadata"]["name"]
+        for p in pods
+        if p["spec"].get("nodeName") == name and not (since and scheduled_at(p) >= since)
+    ]
     seen = f"{name}: state {state or 'none'}"
     seen += f", still there: {', '.join(left)}" if left else ", empty of our pods"
     # A node that was released again was drained before: the label is gone then.
@@ -192,8 +202,24 @@ def node_drained(node: Obj | None, pods: Iterable[Obj]) -> Answer:
         "remediation-succeeded",
         "remediation-failed",
     )
-    released = state is None and not quarantined_events(node)
     return not left and (done or released), seen
+
+
+def uncordoned_at(node: Obj) -> str | None:
+    """When NVSentinel last took its cordon back, in the form of the API's time stamps.
+
+    Its label writes colons as dashes, 2026-11-24T08-02-12Z (recorded).
+    """
+    said = (node["metadata"].get("labels") or {}).get(UNCORDONED)
+    if not said:
+        return None
+    date, _, clock = said.partition("T")
+    return f"{date}T{clock.replace('-', ':')}"
+
+
+def scheduled_at(pod: Obj) -> str:
+    """When a pod was given its node, as the API's time stamp; empty of one that was not."""
+    return str(conditions(pod).get("PodScheduled", {}).get("lastTransitionTime") or "")
 
 
 def node_released(node: Obj | None) -> Answer:

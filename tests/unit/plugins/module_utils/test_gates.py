@@ -92,3 +92,30 @@ def test_a_pod_that_was_restarted_or_replaced_is_noticed_an_evicted_one_is_not(
     now: list[Obj], hurt: list[str]
 ) -> None:
     assert disturbed([pod("a")], now) == hurt
+
+
+@pytest.mark.parametrize(
+    ("labels", "scheduled", "empty"),
+    [
+        # Released again, and the pod came afterwards: it was not there to be drained.
+        ({predicates.UNCORDONED: "2026-11-24T08-02-12Z"}, "2026-11-24T08:02:12Z", True),
+        ({predicates.UNCORDONED: "2026-11-24T08-02-12Z"}, "2026-11-24T08:02:11Z", False),
+        # Of an earlier release nothing follows while the node is held.
+        (
+            {
+                predicates.UNCORDONED: "2026-11-24T08-02-12Z",
+                predicates.STATE_LABEL: "drain-succeeded",
+            },
+            "2026-11-24T09:00:00Z",
+            False,
+        ),
+        ({}, "2026-11-24T09:00:00Z", False),
+    ],
+)
+def test_a_pod_that_came_after_the_node_was_released_was_not_left_behind(
+    labels: dict[str, str], scheduled: str, empty: bool
+) -> None:
+    node = copy.deepcopy(NODE)
+    node["metadata"]["labels"] = labels
+    late = pod("a", conditions=[{"type": "PodScheduled", "lastTransitionTime": scheduled}])
+    assert predicates.node_drained(node, [late])[0] is empty
