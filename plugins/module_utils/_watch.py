@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ._client import Cluster, Kind, Obj
+from ._client import Cluster, Kind, Obj, reason
 from ._errors import FaultlineError, WaitTimeout
 
 Objects = dict[tuple[str, str], Obj]
@@ -35,6 +35,8 @@ class Follower(threading.Thread):
 
     def run(self) -> None:
         """LIST and WATCH until the process ends; says what went wrong at first."""
+        from kubernetes.client import ApiException
+
         said = ""
         while True:
             try:
@@ -44,8 +46,10 @@ class Follower(threading.Thread):
                 return
             except Exception as error:
                 # Disconnected, or the version is too old: list again. The API server may be away.
-                if str(error) != said:
-                    said = str(error)
+                text = reason(error) if isinstance(error, ApiException) else str(error)
+                if text != said:
+                    said = text
+                    self.news.put((self.key, "TROUBLE", f"{self.kind} cannot be read: {said}"))
                     print(f"following {self.kind} again: {said}", file=sys.stderr, flush=True)
                 threading.Event().wait(0.3)
 
@@ -106,6 +110,7 @@ def wait(
     news: queue.Queue[Any] = queue.Queue()
     snapshot: dict[str, Objects] = {key: {} for key in kinds}
     begun, missing, seen = time.monotonic(), set(kinds), "nothing listed yet"
+    troubles: dict[str, str] = {}
     for key, kind in kinds.items():
         Follower(cluster, key, kind, news).start()
     while (left := timeout - (time.monotonic() - begun)) > 0:
@@ -115,11 +120,15 @@ def wait(
             break
         if op == "FAILED":
             raise content
-        received = time.time()
-        for what, obj in absorb(snapshot, key, op, content):
-            if record:
-                record(received, what, obj)
-        missing.discard(key)
+        if op == "TROUBLE":
+            troubles[key] = content
+        else:
+            received = time.time()
+            for what, obj in absorb(snapshot, key, op, content):
+                if record:
+                    record(received, what, obj)
+            troubles.pop(key, None)
+            missing.discard(key)
         if missing or not news.empty():
             continue
         done, seen = condition(snapshot)
@@ -127,7 +136,7 @@ def wait(
             return snapshot, time.monotonic() - begun
     waited = time.monotonic() - begun
     events = newest_events(cluster, kinds)
-    text = f"Not seen within {waited:.0f} s. Last seen: {seen}."
+    text = f"Not seen within {waited:.0f} s. Last seen: {'; '.join([seen, *troubles.values()])}."
     if events:
         text += " Newest events: " + "; ".join(events)
     raise WaitTimeout(text, seconds=round(waited, 1), seen=seen, events=events)

@@ -89,17 +89,16 @@ def main() -> None:
         )
     results = Path(module.params["results_dir"]).absolute()
     folder = results / run_id
-    before = _run.load(folder)
-    after = {"run_id": run_id, "started_at": _run.stamp()} | before | module.params["facts"]
-    changed = before != after
-    if changed and not module.check_mode:
-        try:
+    try:
+        before = _run.load(folder)
+        after = {"run_id": run_id, "started_at": _run.stamp()} | before | module.params["facts"]
+        if before != after and not module.check_mode:
             _run.save(folder, after)
             _run.point_latest(results, run_id)
-        except OSError as exc:
-            module.fail_json(msg=f"Cannot keep the record of the run in {folder}: {exc}.")
+    except (OSError, ValueError) as exc:
+        module.fail_json(msg=f"Cannot keep the record of the run in {folder}: {exc}.")
     module.exit_json(
-        changed=changed,
+        changed=before != after,
         run_id=run_id,
         path=str(folder),
         run=after,

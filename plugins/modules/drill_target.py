@@ -64,7 +64,7 @@ from ..module_utils._client import HOST, NODE, POD, Cluster, Kind
 from ..module_utils._errors import FaultlineError
 from ..module_utils._module import run
 from ..module_utils._platform import choose_target, free_by_node, usable_nodes
-from ..module_utils._predicates import GRAPH_LABEL, HASH_LABEL, shim_processes
+from ..module_utils._predicates import GRAPH_LABEL, HASH_LABEL, ready_pod, shim_processes
 from ..module_utils._watch import Snapshot, wait
 
 
@@ -86,7 +86,9 @@ def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     pod = next(
         x["metadata"]["name"]
         for x in pods
-        if x["spec"].get("nodeName") == node and HASH_LABEL in x["metadata"]["labels"]
+        if x["spec"].get("nodeName") == node
+        and HASH_LABEL in x["metadata"]["labels"]
+        and ready_pod(x)
     )
     result: dict[str, Any] = {"node": node, "pod": pod, "free": free}
     if p["gpu"]:

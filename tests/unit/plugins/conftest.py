@@ -1,2 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts this folder on the path, for the helpers that tests of all kinds of plugins share."""
+"""Puts this folder on the path, and gives tests of all kinds of plugins a cluster in memory."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.faultline.gpu.plugins.module_utils import _module, _watch
+from fake_api import Api, Run
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    """A cluster in memory. Followers that lost their connection come back at once."""
+    at_once = SimpleNamespace(wait=lambda _seconds: None)
+    patient = SimpleNamespace(**(vars(threading) | {"Event": lambda: at_once}))
+    monkeypatch.setattr(_watch, "threading", patient)
+    found = Api()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def run(api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a module's main() on the cluster in memory, as Ansible does, and returns its result.
+
+    `check` is check mode. A result with `failed` came with another exit status than 0.
+    """
+    monkeypatch.setattr(_module, "Cluster", lambda _kubeconfig, _context: api.cluster())
+
+    def call(module: ModuleType, check: bool = False, **options: Any) -> dict[str, Any]:
+        given = {k: v for k, v in options.items() if v is not None}
+        with (
+            patch_module_args(given | {"_ansible_check_mode": check, "_ansible_diff": True}),
+            pytest.raises(SystemExit) as ended,
+        ):
+            module.main()
+        result: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert bool(ended.value.code) is bool(result.get("failed"))
+        return result
+
+    return call

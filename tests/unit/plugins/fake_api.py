@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dynamic client of a cluster in memory: what `Cluster` and `wait` use of it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+from ansible_collections.faultline.gpu.plugins.module_utils._client import Cluster
+from kubernetes.client import ApiException
+from kubernetes.dynamic.exceptions import ResourceNotFoundError
+
+Object = dict[str, Any]
+# The fixture `run`: a module, then its options.
+Run = Callable[..., Object]
+# Fields that name an entry of a list; lists without one are replaced as a whole.
+KEYS = ("name", "mountPath")
+
+
+class Answer:
+    """What the client returns."""
+
+    def __init__(self, content: Object) -> None:
+        self._content = content
+
+    def to_dict(self) -> Object:
+        return copy.deepcopy(self._content)
+
+
+def refusal(status: int, message: str) -> ApiException:
+    """An error as the API server gives it."""
+    error = ApiException(status=status, reason="Refused")
+    error.body = json.dumps({"kind": "Status", "message": message})
+    return error
+
+
+def key_of(entries: list[Any]) -> str | None:
+    """The field that names the entries of a list; volume mounts have a name that is no key."""
+    fields = [k for k in reversed(KEYS) if all(isinstance(e, dict) and k in e for e in entries)]
+    return fields[0] if entries and fields else None
+
+
+def merged(old: Any, new: Any) -> Any:
+    """`new` laid over `old`, as server-side apply does it."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old | {k: merged(old.get(k), v) for k, v in new.items()}
+    if isinstance(old, list) and isinstance(new, list) and (key := key_of(new)):
+        there = {entry[key]: entry for entry in old}
+        mine = {entry[key]: merged(there.get(entry[key]), entry) for entry in new}
+        return list((there | mine).values())
+    return copy.deepcopy(new)
+
+
+def without(obj: Any, given: Any, kept: Any) -> Any:
+    """`obj` less what a manager gave before and does not give any more; None of nothing left."""
+    if isinstance(obj, dict) and isinstance(given, dict):
+        kept = kept if isinstance(kept, dict) else {}
+        rest = {k: without(v, given[k], kept.get(k)) if k in given else v for k, v in obj.items()}
+        return {k: v for k, v in rest.items() if v is not None} or None
+    if isinstance(obj, list) and isinstance(given, list) and (key := key_of(given)):
+        mine = {entry[key]: entry for entry in given}
+        still = {entry[key]: entry for entry in kept or []}
+        rest = []
+        for entry in obj:
+            name = entry[key]
+            left = without(entry, mine[name], still.get(name)) if name in mine else entry
+            # The name of an entry stays as long as anything else of it does.
+            if left is not None:
+                rest.append({key: name} | left)
+        return rest or None
+    return None if kept is None else obj
+
+
+class Resource:
+    """One kind of objects."""
+
+    def __init__(self, api: Api, api_version: str, kind: str) -> None:
+        self.api, self.api_version, self.kind = api, api_version, kind
+
+    def get(self, name: str | None = None, namespace: str | None = None, **select: Any) -> Answer:
+        if name:
+            return Answer(self.api.one(self.kind, name, namespace))
+        self.api.listed(self.kind)
+        found = [o for o in self.api.all(self.kind) if matches(o, namespace, **select)]
+        # An API server leaves kind and version out of a list's items.
+        items = [{k: v for k, v in o.items() if k not in ("kind", "apiVersion")} for o in found]
+        return Answer({"items": items, "metadata": {"resourceVersion": str(self.api.revision)}})
+
+    def server_side_apply(
+        self,
+        body: Object,
+        name: str,
+        namespace: str | None = None,
+        field_manager: str = "",
+        force_conflicts: bool = False,
+        dry_run: str | None = None,
+    ) -> Answer:
+        place = (self.kind, namespace or "", name)
+        old = self.api.objects.get(place)
+        given = self.api.applied.get((*place, field_manager), {})
+        content = {k: v for k, v in body.items() if k not in ("apiVersion", "kind")}
+        start = without(old, given, content) if given and old else old
+        new = merged(start or {}, body)
+        before = (old or {}).get("metadata", {}).get("generation", 0)
+        new["metadata"]["generation"] = before + (new.get("spec") != (old or {}).get("spec"))
+        if not dry_run:
+            self.api.writes.append(f"apply {self.kind} {name} as {field_manager}")
+            self.api.applied[(*place, field_manager)] = copy.deepcopy(content)
+            new = self.api.put(new)
+        return Answer(new)
+
+    def patch(
+        self, body: Object, name: str, namespace: str | None = None, content_type: str = ""
+    ) -> Answer:
+        new = merged(self.api.one(self.kind, name, namespace), body)
+        self.api.writes.append(f"patch {self.kind} {name}")
+        return Answer(self.api.put(new))
+
+    def delete(self, name: str, namespace: str | None = None, body: Any = None) -> Answer:
+        found = self.api.one(self.kind, name, namespace)
+        self.api.writes.append(" ".join(["delete", self.kind, name, *((body or {}).values())]))
+        self.api.deletes(found)
+        return Answer(found)
+
+
+class Api:
+    """The cluster. Kinds are told apart by name alone."""
+
+    def __init__(self, *objects: Object, unknown: tuple[str, ...] = ()) -> None:
+        self.version = {"kubernetes": {"gitVersion": "v1.34.4"}}
+        self.resources = SimpleNamespace(get=self._resource)
+        self.unknown = set(unknown)
+        self.objects: dict[tuple[str, str, str], Object] = {}
+        self.applied: dict[tuple[str, ...], Object] = {}
+        self.revision = 100
+        self.history: list[tuple[int, str, Object]] = []
+        # What was done to the cluster, and by whom it was read.
+        self.writes: list[str] = []
+        self.lists: list[str] = []
+        self.watches: list[tuple[str, int]] = []
+        self.deletes: Callable[[Object], None] = self.remove
+        # Errors that the next LISTs of a kind answer with, and what they wait for before they do.
+        self.errors: dict[str, Iterator[Exception]] = {}
+        self.gates: dict[str, threading.Event] = {}
+        self._news = threading.Condition()
+        self._broken: Exception | None = None
+        self._breaks = 0
+        self.read = 0
+        for obj in objects:
+            self.put(obj)
+
+    def cluster(self) -> Cluster:
+        """The collection's client on this cluster."""
+        found = Cluster.__new__(Cluster)
+        found.dynamic = self
+        return found
+
+    def _resource(self, api_version: str, kind: str) -> Resource:
+        if kind in self.unknown:
+            raise ResourceNotFoundError(f"No matches found for {kind}")
+        return Resource(self, api_version, kind)
+
+    def listed(self, kind: str) -> None:
+        """Note a LIST; it fails when it is to."""
+        if kind in self.gates:
+            self.gates[kind].wait(2)
+        with self._news:
+            self.lists.append(kind)
+            self._news.notify_all()
+        for error in self.errors.get(kind, ()):
+            raise error
+
+    def all(self, kind: str) -> list[Object]:
+        return [o for (k, _space, _name), o in sorted(self.objects.items()) if k == kind]
+
+    def one(self, kind: str, name: str, namespace: str | None = None) -> Object:
+        found = self.objects.get((kind, namespace or "", name))
+        if found is None:
+            raise refusal(404, f"{kind} {name} not found")
+        return copy.deepcopy(found)
+
+    def put(self, obj: Object) -> Object:
+        """Make or replace an object; watches hear of it."""
+        obj = copy.deepcopy(obj)
+        meta = obj["metadata"]
+        place = (obj["kind"], meta.get("namespace") or "", meta["name"])
+        with self._news:
+            self.revision += 1
+            meta["resourceVersion"] = str(self.revision)
+            op = "MODIFIED" if place in self.objects else "ADDED"
+            self.objects[place] = obj
+            self.history.append((self.revision, op, copy.deepcopy(obj)))
+            self._news.notify_all()
+        return copy.deepcopy(obj)
+
+    def remove(self, obj: Object, told: bool = True) -> None:
+        """Let an object go; `told` is whether watches hear of it."""
+        meta = obj["metadata"]
+        with self._news:
+            self.revision += 1
+            gone = self.objects.pop((obj["kind"], meta.get("namespace") or "", meta["name"]))
+            if told:
+                self.history.append((self.revision, "DELETED", gone))
+            self._news.notify_all()
+
+    def cut(self, error: Exception | None = None) -> None:
+        """End all open watches: with an error, or as a server does when the time is up."""
+        with self._news:
+            self._broken, self._breaks = error, self._breaks + 1
+            self._news.notify_all()
+
+    def until(self, seen: Callable[[], bool]) -> None:
+        """Wait until the followers have come so far."""
+        with self._news:
+            assert self._news.wait_for(seen, 5)
+
+    def close(self) -> None:
+        """Let every follower end: it is told that its kind is unknown."""
+        self.unknown |= {place[0] for place in self.objects} | set(self.lists)
+        self.cut()
+
+    def watch(
+        self,
+        resource: Resource,
+        resource_version: str,
+        timeout: float,
+        namespace: str | None = None,
+        **select: Any,
+    ) -> Iterator[Object]:
+        """Events since a version, until the watch is cut."""
+        with self._news:
+            seen, breaks = int(resource_version), self._breaks
+            self.watches.append((resource.kind, seen))
+            self._news.notify_all()
+        while True:
+            with self._news:
+                while self._breaks == breaks and not self.history_after(seen):
+                    self._news.wait(10)
+                if self._breaks > breaks:
+                    if self._broken:
+                        raise self._broken
+                    return
+                news = self.history_after(seen)
+            for revision, op, obj in news:
+                seen = revision
+                if obj["kind"] == resource.kind and matches(obj, namespace, **select):
+                    yield {"type": op, "raw_object": copy.deepcopy(obj)}
+            with self._news:
+                self.read = seen
+                self._news.notify_all()
+
+    def history_after(self, revision: int) -> list[tuple[int, str, Object]]:
+        return [row for row in self.history if row[0] > revision]
+
+
+def matches(
+    obj: Object,
+    namespace: str | None = None,
+    label_selector: str | None = None,
+    field_selector: str | None = None,
+) -> bool:
+    """Whether a LIST or WATCH selects the object."""
+    meta, labels = obj["metadata"], obj["metadata"].get("labels") or {}
+    if namespace and meta.get("namespace") != namespace:
+        return False
+    for term in filter(None, (label_selector or "").split(",")):
+        name, equals, value = term.partition("=")
+        if name not in labels or (equals and labels[name] != value):
+            return False
+    for term in filter(None, (field_selector or "").split(",")):
+        path, _equals, value = term.partition("=")
+        found: Any = obj
+        for step in path.split("."):
+            found = (found or {}).get(step)
+        if found != value:
+            return False
+    return True

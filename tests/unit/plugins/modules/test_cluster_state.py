@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The modules that look at a cluster as a whole: cluster_snapshot, platform_info, drill_target."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.faultline.gpu.plugins.modules import (
+    cluster_snapshot,
+    drill_target,
+    platform_info,
+)
+from fake_api import Api, Run
+
+Object = dict[str, Any]
+GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
+HASH_LABEL = "nvidia.com/dynamo-worker-hash"
+READY = {"type": "Ready", "status": "True"}
+
+
+def node(name: str, gpus: int = 2, allowed: bool = True, **spec: Any) -> Object:
+    labels = {"nvidia.com/gpu.present": "true"}
+    if allowed:
+        labels["faultline.dev/drill"] = "allowed"
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels},
+        "spec": spec,
+        "status": {"allocatable": {"nvidia.com/gpu": str(gpus)}, "conditions": [READY]},
+    }
+
+
+def named(api_version: str, kind: str, name: str, namespace: str | None = None) -> Object:
+    meta = {"name": name} | ({"namespace": namespace} if namespace else {})
+    return {"apiVersion": api_version, "kind": kind, "metadata": meta, "spec": {}}
+
+
+def worker(name: str, at: str, gpus: int = 1, graph: str = "agg") -> Object:
+    found = named("v1", "Pod", name, "drill")
+    found["metadata"] |= {"uid": name, "labels": {GRAPH_LABEL: graph, HASH_LABEL: "aaaaaaaa"}}
+    limits = {"limits": {"nvidia.com/gpu": str(gpus)}}
+    found["spec"] = {"nodeName": at, "containers": [{"name": "main", "resources": limits}]}
+    found["status"] = {"phase": "Running", "conditions": [READY]}
+    return found
+
+
+@pytest.fixture
+def plain(api: Api) -> Api:
+    """Two GPU nodes and a namespace."""
+    for obj in (node("a"), node("b"), named("v1", "Namespace", "default")):
+        api.put(obj)
+    return api
+
+
+def test_a_cluster_is_captured_once_and_check_mode_writes_nothing(
+    plain: Api, run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "before.json"
+    given = {"state": "captured", "path": str(path)}
+    would = run(cluster_snapshot, check=True, **given)
+    assert would["changed"] is True
+    assert not path.exists()
+    assert run(cluster_snapshot, **given)["changed"] is True
+    kept = json.loads(path.read_text())
+    assert kept == would["diff"]["after"]
+    assert {"Node/a", "Node/b", "Namespace/default"} <= kept.keys()
+    again = run(cluster_snapshot, **given)
+    assert again["changed"] is False
+    assert again["diff"]["before"] == again["diff"]["after"] == kept
+
+
+def test_a_cluster_that_is_as_it_was_compares_equal(plain: Api, run: Run, tmp_path: Path) -> None:
+    path = str(tmp_path / "before.json")
+    run(cluster_snapshot, state="captured", path=path)
+    result = run(cluster_snapshot, state="compared", path=path)
+    assert (result["changed"], result["equal"], result["differences"]) == (False, True, [])
+
+
+def test_a_difference_that_goes_away_in_time_is_none(plain: Api, run: Run, tmp_path: Path) -> None:
+    path = str(tmp_path / "before.json")
+    run(cluster_snapshot, state="captured", path=path)
+    plain.put(node("a", unschedulable=True))
+    watched = len(plain.watches)
+
+    def release() -> None:
+        plain.until(lambda: "Node" in [kind for kind, _version in plain.watches[watched:]])
+        plain.put(node("a"))
+
+    helper = threading.Thread(target=release)
+    helper.start()
+    result = run(cluster_snapshot, state="compared", path=path, timeout=10)
+    helper.join()
+    assert result["equal"] is True
+
+
+def test_what_stays_different_is_told_in_sentences_and_is_no_failure_of_the_module(
+    plain: Api, run: Run, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "before.json")
+    run(cluster_snapshot, state="captured", path=path)
+    plain.put(node("a", unschedulable=True))
+    plain.put(named("v1", "Namespace", "drill-run-1"))
+    plain.put(named("nvidia.com/v1beta1", "DynamoGraphDeployment", "agg", "prod"))
+    plain.put(named("faultline.dev/v1alpha1", "GPUFault", "f"))
+    result = run(cluster_snapshot, state="compared", path=path, timeout=0.1)
+    assert "failed" not in result
+    assert result["equal"] is False
+    assert result["differences"] == [
+        "DynamoGraphDeployment/prod/agg was not there before",
+        "GPUFault/f was not there before",
+        "Namespace/drill-run-1 was not there before",
+        "Node/a unschedulable: was false, is true",
+    ]
+
+
+def test_a_snapshot_that_was_never_made_cannot_be_compared(
+    plain: Api, run: Run, tmp_path: Path
+) -> None:
+    result = run(cluster_snapshot, state="compared", path=str(tmp_path / "none.json"))
+    assert result["failed"] is True
+    assert "to compare with: capture one first" in result["msg"]
+
+
+def test_a_cluster_without_dynamo_and_fault_service_can_be_captured(
+    plain: Api, run: Run, tmp_path: Path
+) -> None:
+    plain.unknown |= {"DynamoGraphDeployment", "GPUFault"}
+    given = {"state": "captured", "path": str(tmp_path / "before.json")}
+    assert run(cluster_snapshot, **given)["changed"] is True
+
+
+def workload(kind: str, name: str, namespace: str) -> Object:
+    found = named("apps/v1", kind, name, namespace)
+    found["metadata"]["generation"] = 1
+    found["spec"] = {"replicas": 1}
+    found["status"] = {
+        "observedGeneration": 1,
+        "replicas": 1,
+        "readyReplicas": 1,
+        "updatedReplicas": 1,
+        "desiredNumberScheduled": 2,
+        "numberReady": 2,
+        "updatedNumberScheduled": 2,
+    }
+    return found
+
+
+@pytest.fixture
+def whole(plain: Api) -> Api:
+    """A cluster that has all a drill needs."""
+    for kind, names in platform_info.SENTINEL.items():
+        for name in names:
+            plain.put(workload(kind, name, "nvsentinel"))
+    plain.put(workload("DaemonSet", "gpu-fault-injector-kernel", "fault-injection-system"))
+    return plain
+
+
+def test_a_cluster_that_has_all_a_drill_needs_has_no_problems(whole: Api, run: Run) -> None:
+    result = run(platform_info)
+    assert result["problems"] == []
+    assert result["nodes"] == {"a": 2, "b": 2}
+    assert result["versions"]["kubernetes"] == "v1.34.4"
+    assert (result["changed"], whole.writes) == (False, [])
+
+
+def without(kind: str, name: str, namespace: str) -> Any:
+    return lambda api: api.remove(api.one(kind, name, namespace))
+
+
+def not_ready(kind: str, name: str, namespace: str) -> Any:
+    def change(api: Api) -> None:
+        api.put(api.one(kind, name, namespace) | {"status": {"observedGeneration": 1}})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (
+            lambda api: api.unknown.add("DynamoGraphDeployment"),
+            "The cluster knows no DynamoGraphDeployment: install the Dynamo platform's operator.",
+        ),
+        (lambda api: api.unknown.add("GPUFault"), "The fault service is missing: run the role"),
+        (
+            without("Deployment", "node-drainer", "nvsentinel"),
+            "NVSentinel's node-drainer in nvsentinel is not installed",
+        ),
+        (
+            not_ready("DaemonSet", "platform-connectors", "nvsentinel"),
+            "NVSentinel's platform-connectors in nvsentinel is not ready (0 of 0 ready)",
+        ),
+        (
+            not_ready("DaemonSet", "gpu-fault-injector-kernel", "fault-injection-system"),
+            "The fault service's agent in fault-injection-system is not ready",
+        ),
+        (lambda api: api.put(node("b", allowed=False)), "A drill needs 2 GPU nodes that may be"),
+        (lambda api: api.put(node("b", unschedulable=True)), "Node b is still in the hands of an"),
+        (lambda api: api.put(worker("w", "a", gpus=2)), "The drill needs 3 free GPUs"),
+    ],
+)
+def test_each_thing_that_is_missing_is_named(whole: Api, run: Run, spoil: Any, said: str) -> None:
+    spoil(whole)
+    problems = run(platform_info)["problems"]
+    assert [p for p in problems if p.startswith(said)], problems
+
+
+def test_another_namespace_of_nvsentinel_is_looked_into(whole: Api, run: Run) -> None:
+    assert len(run(platform_info, sentinel_namespace="sentinel")["problems"]) == 5
+
+
+@pytest.fixture
+def serving(plain: Api) -> Api:
+    """Workers of two deployments on both nodes, and a frontend beside one of them."""
+    front = worker("front", "a", gpus=0)
+    del front["metadata"]["labels"][HASH_LABEL]
+    plain.put(front)
+    for obj in (
+        node("a", 3),
+        node("b", 3),
+        worker("w1", "a"),
+        worker("w2", "b"),
+        worker("x", "b", graph="other"),
+    ):
+        plain.put(obj)
+    return plain
+
+
+TARGET = {"namespace": "drill", "name": "agg"}
+
+
+def test_the_target_is_the_node_of_one_of_our_workers(serving: Api, run: Run) -> None:
+    result = run(drill_target, **TARGET)
+    assert (result["node"], result["pod"]) == ("a", "w1")
+    assert "gpu_uuid" not in result
+    assert (result["changed"], serving.writes) == (False, [])
+
+
+def test_a_worker_on_its_way_out_is_not_the_target(serving: Api, run: Run) -> None:
+    ending = worker("w0", "a")
+    ending["metadata"]["deletionTimestamp"] = "2026-11-24T08:00:00Z"
+    serving.put(ending)
+    assert run(drill_target, **TARGET, node="a")["pod"] == "w1"
+
+
+def host(name: str, pod: str, *gpus: str) -> Object:
+    found = named("faultline.dev/v1alpha1", "GPUHost", name)
+    process = {"pod": pod, "podUID": pod, "namespace": "drill", "gpus": list(gpus)}
+    return found | {"status": {"processes": [process]}}
+
+
+def test_the_gpu_is_the_one_that_the_agent_reports_of_the_workers_process(
+    serving: Api, run: Run
+) -> None:
+    for found in (host("a", "w1", "GPU-1", "GPU-2"), host("b", "w2", "GPU-3")):
+        serving.put(found)
+    result = run(drill_target, **TARGET, gpu=True)
+    assert (result["node"], result["pod"], result["gpu_uuid"]) == ("a", "w1", "GPU-1")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "said"),
+    [
+        ([], "no agent reports a GPU of w1"),
+        ([host("a", "w1")], "no agent reports a GPU of w1"),
+        ([host("a", "w2", "GPU-1")], "no agent reports a GPU of w1"),
+    ],
+)
+def test_a_gpu_that_nobody_reports_is_waited_for_and_then_named(
+    serving: Api, run: Run, hosts: list[Object], said: str
+) -> None:
+    for found in hosts:
+        serving.put(found)
+    result = run(drill_target, **TARGET, gpu=True, timeout=0.1)
+    assert result["failed"] is True
+    assert said in result["msg"]
+
+
+def test_a_target_that_is_none_is_refused(serving: Api, run: Run) -> None:
+    assert "No worker pod is on c" in run(drill_target, **TARGET, node="c")["msg"]
+    serving.unknown.add("GPUHost")
+    assert "The fault service is not installed" in run(drill_target, **TARGET, gpu=True)["msg"]
+    serving.put(worker("y", "a", gpus=2, graph="other"))
+    assert "No other node has room" in run(drill_target, **TARGET, node="b")["msg"]

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The module gpu_fault on a cluster in memory; the fault-injection API makes the object."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible_collections.faultline.gpu.plugins.module_utils._errors import FaultlineError
+from ansible_collections.faultline.gpu.plugins.modules import gpu_fault
+from fake_api import Api, Run
+
+Object = dict[str, Any]
+NAME = "run-1-xid-79-gpu-node-1"
+PRESENT = {"run_id": "run-1", "xid": 79, "node": "gpu-node-1", "gpu_index": 0, "timeout": 5}
+ABSENT = {"run_id": "run-1", "state": "absent", "timeout": 5}
+ACTIVE = {
+    "phase": "Active",
+    "kernelLog": {"line": "NVRM: Xid", "journal": {"seen": True}},
+    "cuda": {"armed": True},
+}
+
+
+class Service:
+    """The API and the agents behind it: a fault that is asked for becomes an object."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.status: Object = ACTIVE
+        self.asked: list[tuple[int, Object]] = []
+        self.refusal: str | None = None
+
+    def inject(self, xid: int, wanted: Object) -> Object:
+        self.asked.append((xid, wanted))
+        if self.refusal:
+            raise FaultlineError(self.refusal)
+        spec = {
+            "xid": xid,
+            "node": wanted["node_name"],
+            "gpu": {"index": wanted["gpu_id"]} if "gpu_id" in wanted else {},
+            "durationSeconds": wanted["duration"],
+            "effects": wanted["effects"],
+            "runId": wanted["run_id"],
+        }
+        self.api.put(fault(wanted["fault_id"], spec, self.status, wanted["run_id"]))
+        return wanted
+
+
+def fault(name: str, spec: Object, status: Object | None = None, run: str = "run-1") -> Object:
+    return {
+        "apiVersion": "faultline.dev/v1alpha1",
+        "kind": "GPUFault",
+        "metadata": {"name": name, "labels": {"faultline.dev/run": run}},
+        "spec": spec,
+        "status": status or {},
+    }
+
+
+def pod(name: str, restarts: int = 0) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "drill", "uid": name},
+        "spec": {},
+        "status": {"containerStatuses": [{"name": "main", "restartCount": restarts}]},
+    }
+
+
+@pytest.fixture
+def service(api: Api, monkeypatch: pytest.MonkeyPatch) -> Service:
+    found = Service(api)
+    monkeypatch.setattr(gpu_fault, "load", lambda *_: SimpleNamespace())
+    monkeypatch.setattr(gpu_fault, "connect", lambda *_: found)
+    return found
+
+
+def test_a_fault_is_asked_for_and_its_evidence_waited_for(service: Service, run: Run) -> None:
+    result = run(gpu_fault, **PRESENT)
+    assert result["changed"] is True
+    assert result["fault"]["metadata"]["name"] == NAME
+    assert result["fault"]["status"] == ACTIVE
+    ((xid, wanted),) = service.asked
+    assert xid == 79
+    assert wanted == {
+        "fault_id": NAME,
+        "node_name": "gpu-node-1",
+        "gpu_id": 0,
+        "run_id": "run-1",
+        "duration": 900,
+        "effects": ["kernelLog", "cuda"],
+    }
+
+
+def test_a_second_run_changes_nothing(service: Service, run: Run) -> None:
+    run(gpu_fault, **PRESENT)
+    result = run(gpu_fault, **PRESENT)
+    assert result["changed"] is False
+    assert result["diff"]["before"] == result["diff"]["after"]
+    assert len(service.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "other", [{"xid": 48, "name": NAME}, {"gpu_index": 1}, {"duration": 60}, {"effects": ["cuda"]}]
+)
+def test_another_fault_of_the_same_name_is_refused_before_anything_is_touched(
+    service: Service, run: Run, other: Object
+) -> None:
+    run(gpu_fault, **PRESENT)
+    before = copy.deepcopy(service.api.objects)
+    for check in (True, False):
+        result = run(gpu_fault, check=check, **(PRESENT | other))
+        assert result["failed"] is True
+        assert result["msg"] == f"There is another fault of the name {NAME}: end it first."
+    assert (len(service.asked), service.api.objects) == (1, before)
+
+
+def test_check_mode_says_what_would_be_injected_and_injects_nothing(
+    service: Service, run: Run
+) -> None:
+    result = run(gpu_fault, check=True, **PRESENT)
+    assert result["changed"] is True
+    assert result["diff"]["before"] == {}
+    assert result["diff"]["after"]["xid"] == 79
+    assert result["fault"]["metadata"]["name"] == NAME
+    assert (service.asked, service.api.objects) == ([], {})
+
+
+def test_the_words_of_the_api_that_refuses_are_the_modules(service: Service, run: Run) -> None:
+    service.refusal = "node gpu-node-1 is not labelled faultline.dev/drill=allowed"
+    result = run(gpu_fault, **PRESENT)
+    assert (result["failed"], result["msg"]) == (True, service.refusal)
+
+
+@pytest.mark.parametrize(
+    ("status", "seen"),
+    [
+        ({}, "phase none"),
+        (ACTIVE | {"phase": "Pending"}, "phase Pending"),
+        (ACTIVE | {"kernelLog": {"line": "x"}}, "line in the journal: False, armed: True"),
+        (ACTIVE | {"cuda": {}}, "line in the journal: True, armed: False"),
+    ],
+)
+def test_a_fault_without_its_evidence_is_no_success(
+    service: Service, run: Run, status: Object, seen: str
+) -> None:
+    service.status = status
+    result = run(gpu_fault, **(PRESENT | {"timeout": 0.1}))
+    assert result["failed"] is True
+    assert seen in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("effects", "status"),
+    [
+        (["kernelLog"], ACTIVE | {"cuda": {}}),
+        (["cuda"], ACTIVE | {"kernelLog": {}}),
+    ],
+)
+def test_only_the_effects_asked_for_need_evidence(
+    service: Service, run: Run, effects: list[str], status: Object
+) -> None:
+    service.status = status
+    assert run(gpu_fault, **PRESENT, effects=effects)["changed"] is True
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Recovered"])
+def test_a_fault_that_failed_or_is_over_ends_the_wait_with_the_agents_words(
+    service: Service, run: Run, phase: str
+) -> None:
+    service.status = {"phase": phase, "message": "there is no GPU 7"}
+    result = run(gpu_fault, **(PRESENT | {"timeout": 20}))
+    assert result["msg"] == "The agent could not inject the fault: there is no GPU 7"
+
+
+def test_a_pod_that_restarts_before_calls_fail_spoils_the_injection(
+    service: Service, run: Run
+) -> None:
+    service.api.put(pod("w1"))
+    inject = service.inject
+    service.status = {"phase": "Pending"}
+
+    def and_restart(xid: int, wanted: Object) -> Object:
+        service.api.put(pod("w1", restarts=1))
+        return inject(xid, wanted)
+
+    service.inject = and_restart  # type: ignore[method-assign]
+    result = run(gpu_fault, **(PRESENT | {"timeout": 20}), namespace="drill")
+    assert result["failed"] is True
+    assert "were restarted or replaced before CUDA calls failed: w1" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"gpu_index": None}, "any of the following are missing: gpu_index, gpu_uuid, pci_address"),
+        ({"gpu_uuid": "GPU-1"}, "mutually exclusive"),
+        ({"xid": None}, "missing: xid"),
+        ({"node": None}, "missing: node"),
+        ({"run_id": None}, "missing required arguments: run_id"),
+        ({"effects": ["smoke"]}, "effects must be one or more of: kernelLog, cuda"),
+    ],
+)
+def test_options_that_name_no_fault_are_refused(
+    service: Service, run: Run, options: Object, said: str
+) -> None:
+    result = run(gpu_fault, **(PRESENT | options))
+    assert result["failed"] is True
+    assert said in result["msg"]
+    assert (service.asked, service.api.lists) == ([], [])
+
+
+@pytest.fixture
+def three(api: Api) -> Api:
+    """Two faults of this run and one of another."""
+    for name, run_id in (("a", "run-1"), ("b", "run-1"), ("c", "run-2")):
+        api.put(fault(name, {"xid": 79}, ACTIVE, run_id))
+    return api
+
+
+def test_all_faults_of_the_run_are_ended_and_those_of_others_are_not(three: Api, run: Run) -> None:
+    result = run(gpu_fault, **ABSENT)
+    assert (result["changed"], result["removed"]) == (True, ["a", "b"])
+    assert result["diff"] == {"before": ["a", "b"], "after": []}
+    assert [f["metadata"]["name"] for f in three.all("GPUFault")] == ["c"]
+    assert run(gpu_fault, **ABSENT) | {"invocation": None} == {
+        "changed": False,
+        "removed": [],
+        "diff": {"before": [], "after": []},
+        "invocation": None,
+    }
+
+
+def test_one_fault_is_ended_by_name_but_never_another_runs(three: Api, run: Run) -> None:
+    assert run(gpu_fault, **ABSENT, name="a")["removed"] == ["a"]
+    assert run(gpu_fault, **ABSENT, name="c")["removed"] == []
+    assert len(three.all("GPUFault")) == 2
+
+
+def test_check_mode_says_which_faults_would_end_and_ends_none(three: Api, run: Run) -> None:
+    result = run(gpu_fault, check=True, **ABSENT)
+    assert (result["changed"], result["removed"]) == (True, ["a", "b"])
+    assert (len(three.all("GPUFault")), three.writes) == (3, [])
+
+
+def test_a_fault_that_the_agent_does_not_let_go_is_named(three: Api, run: Run) -> None:
+    three.deletes = lambda _fault: None
+    result = run(gpu_fault, **(ABSENT | {"timeout": 0.1}))
+    assert result["failed"] is True
+    assert "the agent has not ended a, b yet" in result["msg"]
+
+
+def test_without_the_fault_service_there_is_no_fault_to_end(api: Api, run: Run) -> None:
+    api.unknown.add("GPUFault")
+    assert run(gpu_fault, **ABSENT)["changed"] is False
