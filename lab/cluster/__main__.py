@@ -28,6 +28,12 @@ COMMANDS = ("check", "up", "down", "status", "leftovers", "import")
 CTR = ["ctr", "--address=/run/containerd/containerd.sock", "--namespace=k8s.io"]
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Raise SystemExit for a folder with content that no cluster has made: it would be removed."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / "cluster.json").exists():
+        raise SystemExit(f"{folder} is no folder of a lab cluster: it is left as it is.")
+
+
 def first_process(folder: Path, node: str) -> int:
     """Process id, seen from the machine, of a node's process 1."""
     outer = (folder / "run" / f"{node}.pid").read_text().strip()
@@ -195,6 +201,7 @@ def main() -> None:
     elif args.command == "up":
         answer = up(plan(args.plan), args.timeout)
     elif args.command == "down":
+        refuse_foreign(args.folder)
         found = leftovers.find(args.folder)
         leftovers.remove(args.folder)
         answer = {"changed": bool(found), "removed": {k: len(v) for k, v in found.items()}}

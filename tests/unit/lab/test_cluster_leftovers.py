@@ -201,3 +201,12 @@ def test_a_removed_cluster_leaves_nothing_and_takes_nothing_of_another_along(two
         assert after[f"{kind} unit2"] == before[f"{kind} unit2"] != []
     assert two["untouched"] == ["fl-unit-2-cp", "fl-unit2-1", "fl-unit2-cp"]
     assert two["other link"]
+
+
+def test_a_folder_that_no_cluster_has_made_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("data")
+    command = [sys.executable, "-m", "lab.cluster", "down", f"--folder={tmp_path}"]
+    done = subprocess.run(command, cwd=TREE, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "is no folder of a lab cluster" in done.stderr
+    assert (tmp_path / "precious").exists()
