@@ -37,8 +37,7 @@ class GraphText:
         self._original = text
         self._crlf = "\r\n" in text
         text = text.replace("\r\n", "\n")
-        self._bounds = _bounds_of_graph(text, source)
-        start, end = self._bounds
+        start, end = _bounds_of_graph(text, source)
         self._head, self._body, self._tail = text[:start], text[start:end], text[end:]
         self.root = _load(self._body)
         self._loaded = _fingerprint(self.root)
@@ -51,9 +50,10 @@ class GraphText:
         return text.replace("\n", "\r\n") if self._crlf else text
 
     def _edited(self) -> str:
-        json_indent = _json_indent(self._body)
-        if json_indent is not None:
-            return json.dumps(plain(self.root), indent=json_indent or None, ensure_ascii=False)
+        indent = _json_indent(self._body)
+        if indent is not None:
+            made = json.dumps(plain(self.root), indent=indent or None, ensure_ascii=False)
+            return made + "\n" * self._body.endswith("\n")
         before = _load(self._body)
         dumps = [(style, _dump(before, style)) for style in STYLES]
         style, base = min(dumps, key=lambda made: _distance(self._body, made[1]))
