@@ -1,28 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """A DynamoGraphDeployment (DGD) to load, edit and save, in the API version that it is written in.
 
-Mended here, all of it documented or recorded elsewhere as going wrong without a word: a model that
-no flag names is an error instead of a setting without effect, and the served name follows the
-model; tensor parallelism has each engine's own flag and is refused where there is no GPU; missing
-replicas are one, not none; logging goes to the field that the version has (`spec.envs` or
-`spec.env`); workers are found by type in both versions, never by name; unknown services and
-values out of range are sentences. A text keeps its comments, order, quotes and unknown fields.
-
-What a setter does to several services it does to all of them or, on an error, to none.
+A model that no flag names is an error, and the served name follows the model; tensor parallelism
+has each engine's own flag and is refused where there is no GPU; missing replicas are one; logging
+goes to the field that the version has (`spec.envs` or `spec.env`); workers are found by type in
+both versions, never by name. What a setter does to several services it does to all of them or, on
+an error, to none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
 
-from ._checks import word
+from ._checks import label, word
 from ._dgd_component import ServiceSpec
-from ._dgd_graph import ALPHA, BETA, Graph
-from ._dgd_tree import look, named, put, set_named
+from ._dgd_engine import UNKNOWN
+from ._dgd_places import AlphaPlaces, BetaPlaces, Places
+from ._dgd_text import GraphMapping, GraphText
+from ._dgd_tree import Tree, look, named, plain, put, set_named
 from ._errors import FaultlineError
 
-# Field of each version with the environment of all services.
+GROUP = "nvidia.com"
+ALPHA, BETA = "v1alpha1", "v1beta1"
+# Fields of each version with the services and with the environment of all services.
+SERVICES = {ALPHA: "services", BETA: "components"}
 ENV = {ALPHA: "envs", BETA: "env"}
 GROVE = "nvidia.com/enable-grove"
 JSONL, LEVEL = "DYN_LOGGING_JSONL", "DYN_LOG"
@@ -30,8 +34,153 @@ ROUTER, ROUTER_FLAG = "DYN_ROUTER_MODE", "--router-mode"
 MODEL_CACHE = "HF_HOME"
 
 
-class DeploymentSpec(Graph):
-    """A DGD and what can be changed about it."""
+class DeploymentSpec:
+    """A DGD and what can be changed about it.
+
+    `endpoint` is the path to ask at the frontend's `port`; workers have health and metrics at
+    `system_port`.
+    """
+
+    endpoint, port, system_port = "/v1/chat/completions", 8000, 9090
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        endpoint: str = endpoint,
+        port: int = port,
+        system_port: int = system_port,
+    ) -> None:
+        """Load the one DGD of a YAML file. Raises FaultlineError if there is none, or two."""
+        try:
+            text = Path(path).read_bytes().decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise FaultlineError(f"Cannot read {path}: {error}.") from error
+        self._open(GraphText(text, str(path)), str(path))
+        self.endpoint, self.port, self.system_port = endpoint, port, system_port
+
+    @classmethod
+    def from_mapping(cls, graph: Mapping[str, Any]) -> Self:
+        """A DGD from a mapping, which itself stays as it is. Needs no ruamel.yaml."""
+        made = cls.__new__(cls)
+        made._open(GraphMapping(graph, "The definition"), "The definition")
+        return made
+
+    def _open(self, source: GraphText | GraphMapping, name: str) -> None:
+        self._source: GraphText | GraphMapping = source
+        self._root: Tree = source.root
+        version = str(self._root.get("apiVersion") or "")
+        group, _slash, suffix = version.rpartition("/")
+        if version and group != GROUP:
+            raise FaultlineError(f"{name} is of {version}: expected {GROUP}/{ALPHA} or /{BETA}.")
+        listed = isinstance(look(self._root, "spec", SERVICES[BETA]), list)
+        self._schema = suffix if suffix in SERVICES else BETA if listed else ALPHA
+        other = SERVICES[ALPHA if self._schema == BETA else BETA]
+        if look(self._root, "spec", other) is not None:
+            raise FaultlineError(
+                f"{name} is of {self._schema}, which has no spec.{other}: "
+                f"expected spec.{SERVICES[self._schema]}."
+            )
+
+    def spec(self) -> dict[str, Any]:
+        """The whole object as it is now, of built-in types: a copy to send or to compare."""
+        found: dict[str, Any] = plain(self._root)
+        return found
+
+    def text(self) -> str:
+        """The whole object as YAML; the text it came from, if nothing was changed."""
+        return self._source.text()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the text to a file, with the other documents of the one it came from."""
+        Path(path).write_bytes(self.text().encode())
+
+    @property
+    def schema(self) -> str:
+        """`v1alpha1` or `v1beta1`: what `apiVersion` says, else what the object looks like."""
+        return self._schema
+
+    @property
+    def api_version(self) -> str:
+        """API version to send the object with."""
+        return f"{GROUP}/{self._schema}"
+
+    @property
+    def name(self) -> str:
+        """Name of the DGD."""
+        found = look(self._root, "metadata", "name")
+        if not found:
+            raise FaultlineError("The DGD has no metadata.name: set one.")
+        return str(found)
+
+    @name.setter
+    def name(self, value: str) -> None:
+        put(self._root, ("metadata", "name"), label("The name of a DGD", value))
+
+    @property
+    def namespace(self) -> str | None:
+        """Namespace, if the object names one."""
+        return plain(look(self._root, "metadata", "namespace"))
+
+    @namespace.setter
+    def namespace(self, value: str) -> None:
+        put(self._root, ("metadata", "namespace"), label("A namespace", value))
+
+    @property
+    def services(self) -> list[ServiceSpec]:
+        """All services, in the order of the object."""
+        spec: Tree = look(self._root, "spec") or {}
+        held, framework = spec.get(SERVICES[self._schema]) or [], spec.get("backendFramework")
+        if self._schema == ALPHA:
+            places: dict[str, Places] = {str(n): AlphaPlaces(spec, str(n)) for n in held}
+        else:
+            places = {str(c["name"]): BetaPlaces(c) for c in held if look(c, "name")}
+        return [ServiceSpec(n, self._schema, at, framework) for n, at in places.items()]
+
+    def get_service(self, name: str) -> ServiceSpec:
+        """A service by its name; case is no matter as long as only one fits."""
+        known = self.services
+        exact = [s for s in known if s.name == name]
+        alike = [s for s in known if s.name.lower() == name.lower()]
+        found = exact or alike
+        if len(found) == 1:
+            return found[0]
+        raise FaultlineError(
+            f"The DGD has no service {name!r}: it has "
+            f"{', '.join(s.name for s in known) or 'no service at all'}."
+        )
+
+    def __getitem__(self, name: str) -> ServiceSpec:
+        return self.get_service(name)
+
+    def worker_services(self) -> list[ServiceSpec]:
+        """Services that run a model."""
+        return [s for s in self.services if s.is_worker]
+
+    def worker_names(self) -> list[str]:
+        """Names of the services that run a model."""
+        return [s.name for s in self.worker_services()]
+
+    @property
+    def frontend_service(self) -> ServiceSpec:
+        """The service that answers HTTP. Raises FaultlineError without one."""
+        found = [s for s in self.services if s.component_type == "frontend"]
+        if not found:
+            raise FaultlineError("The DGD has no service of type frontend.")
+        return found[0]
+
+    def in_cluster_frontend_url(self, namespace: str | None = None) -> str:
+        """Address of the frontend's Service, from inside the cluster."""
+        namespace = namespace or self.namespace
+        if not namespace:
+            raise FaultlineError(f"DGD {self.name} names no namespace: give one.")
+        host = f"{self.name}-{self.frontend_service.name.lower()}.{namespace}"
+        return f"http://{host}.svc.cluster.local:{self.port}"
+
+    @property
+    def backend(self) -> str:
+        """Engine of the workers as their command lines say, `unknown` if not one for all."""
+        found = {s.backend for s in self.worker_services()}
+        return found.pop() if len(found) == 1 else UNKNOWN
 
     def _chosen(self, service: str | None) -> list[ServiceSpec]:
         return self.services if service is None else [self.get_service(service)]
@@ -99,11 +248,11 @@ class DeploymentSpec(Graph):
         self.get_service(service).set_arg(flag, value)
 
     def set_service_replicas(self, service: str, replicas: int) -> None:
-        """Set the number of pods of a service."""
+        """Set the number of replicas of a service."""
         self.get_service(service).replicas = replicas
 
     def get_service_replicas(self, service: str) -> int:
-        """Number of pods of a service."""
+        """Number of replicas of a service."""
         return self.get_service(service).replicas
 
     def _set_env(self, name: str, value: str) -> None:
