@@ -31,8 +31,7 @@ class ServiceSpec:
         self._name, self._schema, self._at, self._framework = name, schema, places, framework
 
     def _put(self, spot: Spot, key: str, value: Any) -> None:
-        tree, path = spot
-        put(tree, (*path, key), value)
+        put(spot[0], (*spot[1], key), value)
 
     def __repr__(self) -> str:
         return f"ServiceSpec({self._name!r}, {self._schema})"
@@ -129,7 +128,7 @@ class ServiceSpec:
 
     @property
     def replicas(self) -> int:
-        """Number of pods; 1 when the field is missing, as the operator has it."""
+        """Number of replicas; 1 when the field is missing, as the operator has it."""
         value = self._at.body.get("replicas")
         return 1 if value is None else int(value)
 
@@ -137,6 +136,16 @@ class ServiceSpec:
     def replicas(self, value: int) -> None:
         value = whole_number(f"The replicas of service {self.name}", value, 0)
         self._put(self._at.whole(), "replicas", value)
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes that a replica spans, with a pod on each."""
+        return int(look(self._at.body, "multinode", "nodeCount") or 1)
+
+    @property
+    def pods(self) -> int:
+        """Number of pods."""
+        return self.replicas * self.nodes
 
     @property
     def command_line(self) -> CommandLine:
@@ -151,7 +160,16 @@ class ServiceSpec:
         """Add or change a flag of the engine; the value is taken literally, also in a script."""
         if not flag.startswith("-") or any(sign.isspace() for sign in flag):
             raise FaultlineError(f"{flag!r} is no flag for service {self.name}: it starts with -.")
+        if not any(look(self._at.main(), key) for key in ("command", "args")):
+            self._write_default_command(flag)
         self._line().set(flag, None if value is None else str(value))
+
+    def _write_default_command(self, flag: str) -> None:
+        """Write out what the operator runs by default: it does so only where no args are given."""
+        if self.component_type != "frontend":
+            raise FaultlineError(f"Service {self.name} has no command for {flag}: write one first.")
+        self._put(self._at.main_spot(), "command", ["python3"])
+        self._put(self._at.main_spot(), "args", ["-m", "dynamo.frontend"])
 
     @property
     def backend(self) -> str:
@@ -224,7 +242,6 @@ class ServiceSpec:
     def check_tensor_parallel(self, value: int) -> None:
         """Raise FaultlineError when a tensor parallel size cannot be set."""
         whole_number("The tensor parallel size", value, 1)
-        nodes = look(self._at.body, "multinode", "nodeCount") or 1
         problem = None
         if not self.gpus:
             problem = "it asks for no GPU"
@@ -232,8 +249,8 @@ class ServiceSpec:
             problem = f"`{self.command_line}` runs none of {', '.join(TP_FLAGS)}"
         elif not self.command_line.extensible:
             problem = "no command of its script runs an engine"
-        elif int(nodes) > 1:
-            problem = f"a replica of it spans {nodes} nodes: set flag and GPUs by hand"
+        elif self.nodes > 1:
+            problem = f"a replica of it spans {self.nodes} nodes: set flag and GPUs by hand"
         if problem:
             raise FaultlineError(f"Service {self.name} has no tensor parallel size: {problem}.")
         if self.backend == "trtllm":

@@ -37,8 +37,8 @@ MODEL_CACHE = "HF_HOME"
 class DeploymentSpec:
     """A DGD and what can be changed about it.
 
-    `endpoint` is the path to ask at the frontend's `port`; workers have health and metrics at
-    `system_port`.
+    `schema` is `v1alpha1` or `v1beta1`, as `apiVersion` says, else as the object looks. `endpoint`
+    is the path to ask at the frontend's `port`; workers have health and metrics at `system_port`.
     """
 
     endpoint, port, system_port = "/v1/chat/completions", 8000, 9090
@@ -73,18 +73,17 @@ class DeploymentSpec:
         if version and group != GROUP:
             raise FaultlineError(f"{name} is of {version}: expected {GROUP}/{ALPHA} or /{BETA}.")
         listed = isinstance(look(self._root, "spec", SERVICES[BETA]), list)
-        self._schema = suffix if suffix in SERVICES else BETA if listed else ALPHA
-        other = SERVICES[ALPHA if self._schema == BETA else BETA]
+        self.schema = suffix if suffix in SERVICES else BETA if listed else ALPHA
+        other = SERVICES[ALPHA if self.schema == BETA else BETA]
         if look(self._root, "spec", other) is not None:
             raise FaultlineError(
-                f"{name} is of {self._schema}, which has no spec.{other}: "
-                f"expected spec.{SERVICES[self._schema]}."
+                f"{name} is of {self.schema}, which has no spec.{other}: "
+                f"expected spec.{SERVICES[self.schema]}."
             )
 
     def spec(self) -> dict[str, Any]:
         """The whole object as it is now, of built-in types: a copy to send or to compare."""
-        found: dict[str, Any] = plain(self._root)
-        return found
+        return dict(plain(self._root))
 
     def text(self) -> str:
         """The whole object as YAML; the text it came from, if nothing was changed."""
@@ -95,14 +94,9 @@ class DeploymentSpec:
         Path(path).write_bytes(self.text().encode())
 
     @property
-    def schema(self) -> str:
-        """`v1alpha1` or `v1beta1`: what `apiVersion` says, else what the object looks like."""
-        return self._schema
-
-    @property
     def api_version(self) -> str:
         """API version to send the object with."""
-        return f"{GROUP}/{self._schema}"
+        return f"{GROUP}/{self.schema}"
 
     @property
     def name(self) -> str:
@@ -129,12 +123,12 @@ class DeploymentSpec:
     def services(self) -> list[ServiceSpec]:
         """All services, in the order of the object."""
         spec: Tree = look(self._root, "spec") or {}
-        held, framework = spec.get(SERVICES[self._schema]) or [], spec.get("backendFramework")
-        if self._schema == ALPHA:
+        held, framework = spec.get(SERVICES[self.schema]) or [], spec.get("backendFramework")
+        if self.schema == ALPHA:
             places: dict[str, Places] = {str(n): AlphaPlaces(spec, str(n)) for n in held}
         else:
             places = {str(c["name"]): BetaPlaces(c) for c in held if look(c, "name")}
-        return [ServiceSpec(n, self._schema, at, framework) for n, at in places.items()]
+        return [ServiceSpec(n, self.schema, at, framework) for n, at in places.items()]
 
     def get_service(self, name: str) -> ServiceSpec:
         """A service by its name; case is no matter as long as only one fits."""
