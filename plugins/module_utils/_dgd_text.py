@@ -101,12 +101,15 @@ def _dump(tree: Any, style: tuple[int, int, int]) -> str:
 def _style(text: str) -> tuple[int, int, int]:
     """The style in which a document comes out most like itself."""
     lines, tree = text.splitlines(), _load(text)
-
-    def likeness(style: tuple[int, int, int]) -> float:
+    best, found = -1.0, STYLES[0]
+    for style in STYLES:
         written = _dump(tree, style).splitlines()
-        return SequenceMatcher(None, lines, written, autojunk=False).ratio()
-
-    return max(STYLES, key=likeness)
+        if written == lines:
+            return style
+        likeness = SequenceMatcher(None, lines, written, autojunk=False).ratio()
+        if likeness > best:
+            best, found = likeness, style
+    return found
 
 
 def _index_of_graph(parts: list[str], source: str) -> int:
