@@ -56,7 +56,7 @@ class GraphMapping:
     def __init__(self, graph: Mapping[str, Any], source: str) -> None:
         kind = look(graph, "kind")
         if kind != KIND:
-            raise FaultlineError(f"{source} is a {kind}, not a {KIND}.")
+            raise FaultlineError(f"{source} is of kind {kind or 'unknown'}: expected a {KIND}.")
         self.root = plain(graph)
 
     def text(self) -> str:

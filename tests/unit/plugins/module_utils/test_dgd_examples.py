@@ -162,7 +162,7 @@ def test_a_deployment_without_workers_needs_nothing(schema: str) -> None:
 
 @pytest.mark.parametrize("wrong", [{"kind": "Pod"}, {}, "text", None])
 def test_what_is_no_dgd_has_no_workers_but_a_sentence(wrong: Any) -> None:
-    with pytest.raises(AnsibleFilterError, match="not a DynamoGraphDeployment"):
+    with pytest.raises(AnsibleFilterError, match="expected a DynamoGraphDeployment"):
         dgd_workers(wrong)
 
 
