@@ -44,12 +44,29 @@ def ready(obj: Mapping[str, Any]) -> tuple[bool, str]:
     return current and wanted == up == updated == total, f"{up} of {wanted} ready"
 
 
-def meets(obj: Mapping[str, Any], rule: Any) -> tuple[bool, str]:
-    """Whether an object meets a rule, and what is there instead."""
+def check(rule: Any) -> None:
+    """Raise FaultlineError, in words, for what `meets` could not judge."""
     if rule == "ready":
-        return ready(obj)
+        return
     if not isinstance(rule, Mapping) or "path" not in rule:
         raise FaultlineError(f"A condition is `ready` or has a `path`, not {rule!r}.")
+    if not rule.keys() & {"equals", "in", "regex", "present", "same_as"}:
+        raise FaultlineError(
+            f"A condition says equals, in, regex, present or same_as, not {rule!r}."
+        )
+    if not isinstance(rule.get("in", []), list):
+        raise FaultlineError(f"`in` of a condition is a list, not {rule['in']!r}.")
+    try:
+        re.compile(rule.get("regex", ""))
+    except (re.error, TypeError) as error:
+        raise FaultlineError(f"`regex` of {rule!r} is no regular expression: {error}.") from error
+
+
+def meets(obj: Mapping[str, Any], rule: Any) -> tuple[bool, str]:
+    """Whether an object meets a rule, and what is there instead."""
+    check(rule)
+    if rule == "ready":
+        return ready(obj)
     found = value_at(obj, rule["path"])
     seen = f"{rule['path']} is {found!r}"
     if "equals" in rule:
@@ -60,6 +77,4 @@ def meets(obj: Mapping[str, Any], rule: Any) -> tuple[bool, str]:
         return bool(re.search(rule["regex"], str(found or ""))), seen
     if "present" in rule:
         return (found is not None) == bool(rule["present"]), seen
-    if "same_as" in rule:
-        return found is not None and found == value_at(obj, rule["same_as"]), seen
-    raise FaultlineError(f"A condition says equals, in, regex, present or same_as, not {rule!r}.")
+    return found is not None and found == value_at(obj, rule["same_as"]), seen

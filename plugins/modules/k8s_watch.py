@@ -69,7 +69,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._client import Cluster, Kind
-from ..module_utils._conditions import meets
+from ..module_utils._conditions import check, meets
 from ..module_utils._errors import FaultlineError, WaitFailed
 from ..module_utils._module import run
 from ..module_utils._watch import Snapshot, wait
@@ -89,6 +89,8 @@ def kinds_of(resources: list[dict[str, Any]]) -> dict[str, Kind]:
 def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     """Wait."""
     p = module.params
+    for rule in [*p["until"], *p["fail_if"]]:
+        check(rule)
 
     def condition(now: Snapshot) -> tuple[bool, str]:
         objects = [obj for objects in now.values() for obj in objects.values()]

@@ -103,6 +103,7 @@ def evicted(timeline: Path, node: str, namespace: str) -> list[str]:
 def waiting_for(cluster: Cluster, node: str) -> str:
     """The newest reason that NVSentinel's drainer gives for not going on."""
     events = cluster.list(Kind("v1", "Event", "default"))
+    events.sort(key=lambda e: str(e.get("lastTimestamp") or e["metadata"]["creationTimestamp"]))
     said = [
         f"{e['reason']}: {e['message']}"
         for e in events

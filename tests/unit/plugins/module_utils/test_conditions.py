@@ -92,6 +92,20 @@ def test_a_rule_that_says_nothing_is_refused_with_what_it_could_say(rule: Any) -
     assert repr(rule) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"path": "a", "in": "abc"}, "`in` of a condition is a list, not 'abc'."),
+        ({"path": "a", "regex": "("}, "`regex` of {'path': 'a', 'regex': '('} is no regular"),
+        ({"path": "a", "regex": 7}, "`regex` of {'path': 'a', 'regex': 7} is no regular"),
+    ],
+)
+def test_a_rule_with_a_value_of_the_wrong_kind_is_refused(rule: Object, said: str) -> None:
+    with pytest.raises(FaultlineError) as error:
+        conditions.check(rule)
+    assert str(error.value).startswith(said)
+
+
 def workload(kind: str, spec: Object, observed: int | None = 2, **status: int) -> Object:
     return {
         "kind": kind,
