@@ -10,10 +10,10 @@ import argparse
 import hashlib
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,17 +24,14 @@ from kubernetes.dynamic import DynamicClient
 from . import config, leftovers
 from .config import Cluster
 
+COMMANDS = ("check", "up", "down", "status", "leftovers", "import")
 CTR = ["ctr", "--address=/run/containerd/containerd.sock", "--namespace=k8s.io"]
 
 
-def supervisor(cluster_folder: Path) -> int | None:
-    """Process id of the running supervisor, None when there is none."""
-    try:
-        pid = int((cluster_folder / "run" / "supervisor.pid").read_text())
-        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError, ValueError):
-        return None
-    return pid if f"FAULTLINE_LAB={cluster_folder}".encode() in environment else None
+def refuse_foreign(folder: Path) -> None:
+    """Raise SystemExit for a folder with content that no cluster has made: it would be removed."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / "cluster.json").exists():
+        raise SystemExit(f"{folder} is no folder of a lab cluster: it is left as it is.")
 
 
 def first_process(folder: Path, node: str) -> int:
@@ -46,7 +43,7 @@ def first_process(folder: Path, node: str) -> int:
 
 def up(cluster: Cluster, timeout: int) -> dict[str, object]:
     """Start the cluster unless it runs, and wait until every node is Ready."""
-    changed = supervisor(cluster.folder) is None
+    changed = leftovers.supervisor(cluster.folder) is None
     if changed:
         if leftovers.processes(cluster.folder):
             # A supervisor was killed; its cluster is taken over by none, so it is begun anew.
@@ -145,44 +142,66 @@ def import_images(folder: Path, archives: list[Path]) -> dict[str, object]:
     return {"changed": bool(imported), "imported": imported}
 
 
+def _answers(cluster: Cluster) -> bool:
+    """Whether the API server says that it is ready."""
+    try:
+        context = ssl.create_default_context(cafile=str(cluster.pki / "ca.crt"))
+        with urllib.request.urlopen(f"{cluster.api_url}/readyz", timeout=3, context=context) as r:
+            return bool(r.status == 200)
+    except OSError:
+        return False
+
+
 def status(folder: Path) -> dict[str, object]:
-    """What of the cluster runs."""
+    """What of the cluster runs.
+
+    `state` is `absent` (never made, or removed), `running`, `stopped` (nothing of it runs, as after
+    a reboot of the machine) or `broken` (something of it runs, but not all, or not yet).
+    """
     try:
         cluster = config.load(folder)
     except FileNotFoundError:
         return {"state": "absent", "folder": str(folder)}
-    ready = False
-    try:
-        import ssl
-
-        context = ssl.create_default_context(cafile=str(cluster.pki / "ca.crt"))
-        with urllib.request.urlopen(f"{cluster.api_url}/readyz", timeout=3, context=context) as r:
-            ready = r.status == 200
-    except (urllib.error.URLError, OSError):
-        pass
+    supervisor, processes = leftovers.supervisor(folder), leftovers.processes(folder)
+    if not processes:
+        state = "stopped"
+    else:
+        # Asked only then: without the cluster's own network its address may be somebody else's.
+        state = "running" if supervisor and _answers(cluster) else "broken"
     return {
-        "state": "running" if supervisor(folder) and ready else "broken",
-        "supervisor": supervisor(folder),
+        "state": state,
+        "supervisor": supervisor,
         "api": cluster.api_url,
         "kubeconfig": str(folder / "kubeconfig"),
         "nodes": [n.name for n in cluster.members],
-        "processes": len(leftovers.processes(folder)),
+        "processes": len(processes),
     }
+
+
+def plan(text: str) -> Cluster:
+    """The cluster of a plan in JSON; raises SystemExit with a sentence when it cannot be."""
+    try:
+        return Cluster(**json.loads(text))
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
 
 
 def main() -> None:
     """Read the command line and do what it says."""
     parser = argparse.ArgumentParser(prog="lab.cluster", description=__doc__)
-    parser.add_argument("command", choices=["up", "down", "status", "leftovers", "import"])
+    parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--folder", type=Path, default=Path("/var/lib/faultline-lab/lab"))
-    parser.add_argument("--plan", help="the plan as JSON (up)")
+    parser.add_argument("--plan", help="the plan as JSON (check, up)")
     parser.add_argument("--timeout", type=int, default=180)
     parser.add_argument("archives", nargs="*", type=Path)
     args = parser.parse_intermixed_args()
     code = 0
-    if args.command == "up":
-        answer = up(Cluster(**json.loads(args.plan)), args.timeout)
+    if args.command == "check":
+        answer = {"changed": False, "bridge": plan(args.plan).bridge}
+    elif args.command == "up":
+        answer = up(plan(args.plan), args.timeout)
     elif args.command == "down":
+        refuse_foreign(args.folder)
         found = leftovers.find(args.folder)
         leftovers.remove(args.folder)
         answer = {"changed": bool(found), "removed": {k: len(v) for k, v in found.items()}}

@@ -4,11 +4,19 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..gpu.identity import MOST
+
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+MOST_NODES = 15
+# `fl-<name>-15` is the longest name of a network link, and Linux allows 15 characters. Without a
+# dash in it, no name of one cluster is the name of another's link, namespace or cgroup.
+NAME = re.compile(r"[a-z][a-z0-9]{0,8}")
 
 
 @dataclass(frozen=True)
@@ -23,12 +31,23 @@ class Node:
     cgroup: str
 
 
+NETWORKS = ("node_network", "pod_network", "service_network")
+
+
+def _network(field: str, text: str) -> ipaddress.IPv4Network:
+    try:
+        return ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise ValueError(f"The {field} is no IPv4 range: {error}.") from error
+
+
 @dataclass(frozen=True)
 class Cluster:
     """What the role decided; everything else follows.
 
     `node_network`, `pod_network` and `service_network` are CIDRs: nodes get a /24, every node's
-    pods a /24 of the pod network. `version` is the Kubernetes version of the binaries.
+    pods a /24 of the pod network. `version` is the Kubernetes version of the binaries. Raises
+    ValueError with a sentence about a plan that cannot be.
     """
 
     name: str
@@ -41,6 +60,31 @@ class Cluster:
     service_network: str
     version: str
 
+    def __post_init__(self) -> None:
+        """Refuse what would collide or not fit."""
+        if not NAME.fullmatch(self.name):
+            raise ValueError(
+                f"A cluster's name is 1 to 9 lower-case letters and digits and begins with a "
+                f"letter, not {self.name!r}: it becomes part of names of network links."
+            )
+        if not (1 <= self.nodes <= MOST_NODES and 1 <= self.gpus_per_node <= MOST):
+            raise ValueError(
+                f"A lab has 1 to {MOST_NODES} nodes with 1 to {MOST} GPUs each, "
+                f"not {self.nodes} with {self.gpus_per_node}."
+            )
+        networks = {f: _network(f, getattr(self, f)) for f in NETWORKS}
+        if networks["node_network"].prefixlen != 24:
+            raise ValueError(f"The node_network is a /24, not {self.node_network}.")
+        pods = networks["pod_network"]
+        if pods.prefixlen > 24 or 2 ** (24 - pods.prefixlen) <= self.nodes:
+            raise ValueError(
+                f"The pod_network {pods} is too small: it needs a /24 for each of {self.nodes} "
+                "nodes and one more."
+            )
+        for (one, first), (other, second) in itertools.combinations(networks.items(), 2):
+            if first.overlaps(second):
+                raise ValueError(f"The {one} {first} and the {other} {second} overlap.")
+
     @property
     def folder(self) -> Path:
         """Folder of everything this cluster keeps on the machine."""
@@ -48,8 +92,12 @@ class Cluster:
 
     @property
     def bridge(self) -> str:
-        """Name of the bridge; interface names have at most 15 characters."""
-        return f"fl-{self.name}"[:15]
+        """Name of the bridge."""
+        return f"fl-{self.name}"
+
+    def link(self, number: int) -> str:
+        """Name of the link from the bridge into a node's namespace; 0 is the control plane's."""
+        return f"{self.bridge}-{number}"
 
     @property
     def control_netns(self) -> str:
@@ -112,6 +160,11 @@ class Cluster:
         (self.folder / "cluster.json").write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
+def owns(cluster_name: str, thing: str) -> bool:
+    """Whether a link, network namespace or cgroup has a name that this cluster gives to its own."""
+    return re.fullmatch(rf"fl-{re.escape(cluster_name)}(-(cp|\d+))?", thing) is not None
+
+
 def load(folder: Path) -> Cluster:
-    """The plan in `folder`; raises FileNotFoundError when there is none."""
+    """The plan in `folder`; raises FileNotFoundError or ValueError when there is no such plan."""
     return Cluster(**json.loads((folder / "cluster.json").read_text()))

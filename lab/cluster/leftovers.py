@@ -10,7 +10,17 @@ import subprocess
 from pathlib import Path
 
 from . import network
-from .config import CGROUP_ROOT
+from .config import CGROUP_ROOT, owns
+
+
+def supervisor(folder: Path) -> int | None:
+    """Process id of the cluster's running supervisor, None when there is none."""
+    try:
+        pid = int((folder / "run" / "supervisor.pid").read_text())
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return None
+    return pid if f"FAULTLINE_LAB={folder}".encode() in environment else None
 
 
 def processes(folder: Path) -> list[int]:
@@ -45,23 +55,12 @@ def mounts(folder: Path) -> list[str]:
     return sorted((p for p in points if Path(p).is_relative_to(folder)), reverse=True)
 
 
-def links(cluster_name: str) -> list[str]:
-    """Network links of the cluster in the machine's own network namespace."""
-    lines = network.ip("-o", "link", "show").splitlines()
-    names = [line.split(": ")[1].split("@")[0] for line in lines]
-    bridge = f"fl-{cluster_name}"[:15]
-    return [n for n in names if n == bridge or n.startswith(f"{bridge[:11]}-")]
-
-
 def cgroups(cluster_name: str) -> list[Path]:
     """Control groups of the cluster's nodes, deepest first."""
-    tops = [
-        *CGROUP_ROOT.glob(f"*/fl-{cluster_name}-[0-9]*"),
-        *CGROUP_ROOT.glob(f"fl-{cluster_name}-[0-9]*"),
-    ]
+    tops = [*CGROUP_ROOT.glob("*/fl-*"), *CGROUP_ROOT.glob("fl-*")]
     found = []
     for top in tops:
-        if not top.parent.is_symlink():
+        if owns(cluster_name, top.name) and not top.parent.is_symlink():
             found += [Path(p) for p, _dirs, _files in os.walk(top)]
     return sorted(set(found), key=lambda p: -len(p.parts))
 
@@ -79,7 +78,7 @@ def find(folder: Path) -> dict[str, list[str]]:
     everything = {
         "process": [str(p) for p in processes(folder)],
         "mount": mounts(folder),
-        "link": links(folder.name),
+        "link": network.links(folder.name),
         "network namespace": network.namespaces(folder.name),
         "cgroup": [str(p) for p in cgroups(folder.name)],
         "nftables table": nftables(),
@@ -110,10 +109,9 @@ def _end(pids: list[int]) -> None:
 
 def remove(folder: Path) -> None:
     """Remove all of it. Works on what is found, so a half-made cluster goes as well."""
-    supervisor = folder / "run" / "supervisor.pid"
-    if supervisor.exists() and int(supervisor.read_text()) in processes(folder):
+    if pid := supervisor(folder):
         # The supervisor first, or it starts again what is ended here.
-        _end([int(supervisor.read_text())])
+        _end([pid])
     while found := processes(folder):
         _end(found)
     for point in mounts(folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import subprocess
 
-from .config import Cluster
+from .config import Cluster, owns
 
 
 def ip(*words: str, netns: str | None = None) -> str:
@@ -22,7 +22,7 @@ def _namespace(cluster: Cluster, netns: str, address: str, number: int) -> None:
     """A namespace with one leg on the bridge; a half-made one is completed."""
     if not _exists("netns", "exec", netns, "true"):
         ip("netns", "add", netns)
-    outer = f"{cluster.bridge[:11]}-{number}"
+    outer = cluster.link(number)
     if not _exists("link", "show", outer):
         ip("link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", netns)
     ip("link", "set", outer, "master", cluster.bridge, "up")
@@ -54,15 +54,23 @@ def up(cluster: Cluster) -> None:
 
 
 def down(cluster_name: str) -> None:
-    """Remove the bridge (its routes go with it) and every namespace of the cluster."""
+    """Remove every link and every namespace of the cluster; a bridge takes its routes along."""
+    # Left to the end of its namespace, a link would outlive this call by a moment.
+    for link in links(cluster_name):
+        # A pair goes with its other end, maybe since it was listed; what stays is a leftover.
+        subprocess.run(["ip", "link", "delete", link], capture_output=True, check=False)
     for netns in namespaces(cluster_name):
         ip("netns", "delete", netns)
-    bridge = f"fl-{cluster_name}"[:15]
-    if _exists("link", "show", bridge):
-        ip("link", "delete", bridge)
 
 
 def namespaces(cluster_name: str) -> list[str]:
     """Network namespaces of the cluster that are there."""
     names = [line.split()[0] for line in ip("netns", "list").splitlines() if line.strip()]
-    return [n for n in names if n.startswith(f"fl-{cluster_name}-")]
+    return [name for name in names if owns(cluster_name, name)]
+
+
+def links(cluster_name: str) -> list[str]:
+    """Network links of the cluster in the machine's own network namespace."""
+    lines = ip("-o", "link", "show").splitlines()
+    names = [line.split(": ")[1].split("@")[0] for line in lines]
+    return [name for name in names if owns(cluster_name, name)]

@@ -157,8 +157,8 @@ class Replay:
         twice = threading.Event()
 
         def seen(row: Row) -> None:
-            if row["kind"] == "Event" and self.prefix in row["name"]:
-                twice.set() if row["change"].get("count") == 2 else None
+            if self.prefix in row["name"] and row["change"].get("count") == 2:
+                twice.set()
 
         self.stage.listeners.append(seen)
         for _ in range(2):
@@ -248,7 +248,7 @@ class Replay:
 
     def _schedulable(self, host: Host, unschedulable: bool | None) -> None:
         change: Obj = {"spec": {"unschedulable": unschedulable}}
-        self.stage.client("kubectl").patch("v1", "Node", host.name, change)
+        self.stage.humans["kubectl"].patch("v1", "Node", host.name, change)
 
     def cordon(self, host: Host) -> None:
         """A human cordons the node."""
@@ -281,7 +281,7 @@ class Replay:
     def reset_breaker(self, _host: Host) -> None:
         """A human closes the breaker, and fault-quarantine starts."""
         change = {"data": {"status": "CLOSED", "cursor": "RESUME"}}
-        human = self.stage.client("kubectl-patch")
+        human = self.stage.humans["kubectl-patch"]
         human.patch("v1", "ConfigMap", "circuit-breaker", change, "nvsentinel")
         self.stage.restart_quarantine()
 

@@ -10,6 +10,7 @@ human. There is no controller manager, so no taints come with a cordon; they are
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -67,25 +68,43 @@ WATCHED = (
 @contextmanager
 def control_plane() -> Iterator[Cluster]:
     """etcd and the API server; nothing of them is left afterwards, whatever happens."""
-    leftovers.remove(CLUSTER.folder)
     running: list[subprocess.Popen[bytes]] = []
-    try:
-        CLUSTER.save()
-        CLUSTER.logs.mkdir()
-        network.up(CLUSTER)
-        pki.ensure(CLUSTER)
-        (CLUSTER.folder / "audit-policy.yaml").write_text(AUDIT_POLICY)
-        for name in ("etcd", "kube-apiserver"):
-            with (CLUSTER.logs / f"{name}.log").open("wb") as log:
-                command = commands(CLUSTER)[name]
-                running.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment()))
-        wait_ready(CLUSTER, 60)
-        yield CLUSTER
-    finally:
+    with alone():
         leftovers.remove(CLUSTER.folder)
-        for process in running:
-            process.wait()
-    assert leftovers.find(CLUSTER.folder) == {}
+        try:
+            begin(running)
+            wait_ready(CLUSTER, 60)
+            yield CLUSTER
+        finally:
+            leftovers.remove(CLUSTER.folder)
+            for process in running:
+                process.wait()
+        left = leftovers.find(CLUSTER.folder)
+    assert not left, f"left on the machine: {left}"
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other run of the tests has this cluster; there is one of that name."""
+    handle = os.open(CLUSTER.binaries, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def begin(running: list[subprocess.Popen[bytes]]) -> None:
+    """Start the processes and put each into `running`."""
+    CLUSTER.save()
+    CLUSTER.logs.mkdir()
+    network.up(CLUSTER)
+    pki.ensure(CLUSTER)
+    (CLUSTER.folder / "audit-policy.yaml").write_text(AUDIT_POLICY)
+    for name in ("etcd", "kube-apiserver"):
+        with (CLUSTER.logs / f"{name}.log").open("wb") as log:
+            command = commands(CLUSTER)[name]
+            running.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment()))
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -112,11 +131,14 @@ def connect(config: Path, manager: str) -> Kube:
     before = os.environ.get("KUBECONFIG")
     os.environ["KUBECONFIG"] = str(config)
     try:
-        return Kube(manager)
+        made = Kube(manager)
     finally:
         del os.environ["KUBECONFIG"]
         if before:
             os.environ["KUBECONFIG"] = before
+    # Many scenarios share a client.
+    made.dynamic.client.rest_client.pool_manager.connection_pool_kw["maxsize"] = 32
+    return made
 
 
 def install(admin: Kube) -> Path:
@@ -283,7 +305,9 @@ class Stage:
     """The running stand-in, its nodes, and whoever listens to what becomes of objects."""
 
     def __init__(self) -> None:
-        self.admin = self.client("fixture")
+        admin = CLUSTER.folder / "kubeconfig"
+        self.admin = connect(admin, "fixture")
+        self.humans = {who: connect(admin, who) for who in ("kubectl", "kubectl-patch")}
         self.config = install(self.admin)
         self.accounts = {
             name: account(self.admin, name)
@@ -298,11 +322,8 @@ class Stage:
         self.components = {name: self.component(name) for name in COMPONENTS}
         self.caches = [self.admin.follow(*kind, self._seen(kind[1])) for kind in WATCHED]
         self.caches.append(self.connecting.follow(*HEALTH_EVENT, self._connect))
-        threading.Thread(target=self._tick, daemon=True).start()
-
-    def client(self, manager: str) -> Kube:
-        """A client of an administrator."""
-        return connect(CLUSTER.folder / "kubeconfig", manager)
+        self.ticker = threading.Thread(target=self._tick, daemon=True)
+        self.ticker.start()
 
     def component(self, name: str, breaker: bool = False) -> Component:
         """Start a component."""
@@ -317,6 +338,7 @@ class Stage:
     def end(self) -> None:
         """End everything but the control plane."""
         self.ended.set()
+        self.ticker.join()
         for cache in self.caches:
             cache.end()
         for component in self.components.values():

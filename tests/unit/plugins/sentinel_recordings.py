@@ -4,113 +4,83 @@
 A story is a list of (seconds since the kernel line was written, what changed). Changes: `xid` (the
 message of the condition, None when it is False), `cordon`, `state` (the state label), `events`
 (number of health events in the quarantine annotation, None when it is gone), `by_hand` (the mark of
-a manual un-cordon) and `pods` (those of the drill's namespace that are on the node). Seconds, order
-and values are those of the recordings.
+a manual un-cordon) and `pods` (those of the drill's namespace that are on the node).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 Object = dict[str, Any]
 Story = list[tuple[float, Object]]
+FOLDER = Path(__file__).parents[2] / "data" / "recordings" / "nvsentinel"
 NODE = "gpu-node-2"
+# What a recovery takes back in one update.
+FREE: Object = {"state": None, "events": None, "cordon": False}
 
 
-def message(xid: int, *runs: str) -> str:
-    """A condition's message: one entry per fault, oldest first."""
-    return "".join(
+def of_node(change: Object) -> Object:
+    """What a row's change of a node is in a story."""
+    found: Object = {}
+    labels, annotations = change.get("labels", {}), change.get("annotations", {})
+    if "dgxc.nvidia.com/nvsentinel-state" in labels:
+        found["state"] = labels["dgxc.nvidia.com/nvsentinel-state"]
+    if "quarantineHealthEvent" in annotations:
+        text = annotations["quarantineHealthEvent"]
+        found["events"] = None if text is None else len(json.loads(text))
+    if "quarantinedNodeUncordonedManually" in annotations:
+        found["by_hand"] = annotations["quarantinedNodeUncordonedManually"] == "True"
+    if "unschedulable" in change.get("spec", {}):
+        found["cordon"] = bool(change["spec"]["unschedulable"])
+    condition = change.get("conditions", {}).get("SysLogsXIDError")
+    if condition:
+        found["xid"] = condition["message"] if condition["status"] == "True" else None
+    return found
+
+
+def story(name: str) -> Story:
+    """The story in a recording of `NODE`, from the state before it on."""
+    (path,) = FOLDER.glob(f"{name}-*.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    now: Object = {}
+    told: Story = []
+    here: list[str] = []
+    for row in rows:
+        change: Object = {}
+        if row["kind"] == "Node" and row["op"] != "SNAPSHOT_AFTER":
+            assert row["name"] == NODE, f"{name} is about {row['name']}"
+            change = of_node(row["change"])
+        elif row["kind"] == "Pod" and (row["op"] == "DELETED" or "nodeName" in row["change"]):
+            pod = row["name"].rpartition("-")[2]
+            here = [p for p in here if p != pod] if row["op"] == "DELETED" else [*here, pod]
+            change = {"pods": here}
+        now |= change
+        if change and row["op"] != "SNAPSHOT_BEFORE":
+            told.append((row["t"], change))
+        elif change:
+            # One moment for everything that was there before.
+            told = [(row["t"], dict(now))]
+    return told
+
+
+S1 = story("s1")
+S1B_SIGTERM_IGNORED = story("s1b")
+S3D_CORDON_BEFORE_CONDITION = story("s3d")
+S5_UNCORDONED_BY_HAND = story("s5")
+S6A_MORE_FAULTS = story("s6a")
+S7_CORDONED_BY_A_HUMAN = story("s7")
+
+
+def message(xid: int, run: str) -> str:
+    """A condition's message about one fault."""
+    return (
         f"ErrorCode:{xid} PCI:0000:2a:00 GPU_UUID:GPU-22222222-2222-2222-2222-222222222222 "
         f"MESSAGE=[6085126.134786] NVRM: Xid (PCI:0000:2a:00): {xid}, pid=4242, name=python3, "
         f"GPU has fallen off the bus. run={run} Recommended Action=RESTART_BM;"
-        for run in runs
     )
-
-
-FREE: Object = {"state": None, "events": None, "cordon": False}
-S1: Story = [
-    (-1.118, {"pods": ["nf5jj"]}),
-    (7.663, {"xid": message(79, "gold-1")}),
-    (7.704, {"state": "quarantined", "events": 1, "cordon": True}),
-    (7.74, {"state": "draining"}),
-    (10.724, {"pods": []}),
-    (17.793, {"state": "drain-succeeded"}),
-    (17.823, {"state": "remediating"}),
-    (17.847, {"state": "remediation-succeeded"}),
-    (94.809, {"xid": None}),
-    (94.856, {"events": 0}),
-    (94.874, FREE),
-]
-S1B_SIGTERM_IGNORED: Story = [
-    (-0.311, {"pods": ["xvfz6"]}),
-    (2.004, {"xid": message(79, "gold-1b")}),
-    (2.037, {"state": "quarantined", "events": 1, "cordon": True}),
-    (2.079, {"state": "draining"}),
-    (62.667, {"pods": []}),
-    (72.121, {"state": "drain-succeeded"}),
-    (72.143, {"state": "remediating"}),
-    (72.191, {"state": "remediation-succeeded"}),
-    (132.08, {"events": 0}),
-    (132.089, FREE),
-    (132.115, {"xid": None}),
-]
-S3D_CORDON_BEFORE_CONDITION: Story = [
-    (-0.425, {}),
-    (7.404, {"state": "quarantined", "events": 1, "cordon": True}),
-    (7.426, {"state": "drain-succeeded"}),
-    (7.449, {"xid": message(119, "gold-3d")}),
-    (7.545, {"state": "remediating"}),
-    (7.576, {"state": "remediation-succeeded"}),
-    (52.49, {"xid": None}),
-    (52.536, {"events": 0}),
-    (52.732, FREE),
-]
-S5_UNCORDONED_BY_HAND: Story = [
-    (-0.481, {"pods": ["5vnkr"]}),
-    (7.719, {"xid": message(79, "gold-5")}),
-    (7.758, {"state": "quarantined", "events": 1, "cordon": True}),
-    (7.807, {"state": "draining"}),
-    (10.222, {"cordon": False}),
-    (10.226, {"state": None, "events": None, "by_hand": True}),
-    (10.812, {"pods": []}),
-]
-S6A_MORE_FAULTS: Story = [
-    (-0.429, {"pods": ["bsszj"]}),
-    (10.99, {"xid": message(79, "gold-6a1")}),
-    (11.026, {"state": "quarantined", "events": 1, "cordon": True}),
-    (11.079, {"state": "draining"}),
-    (13.461, {"pods": []}),
-    (21.117, {"state": "drain-succeeded"}),
-    (21.132, {"state": "remediating"}),
-    (21.171, {"state": "remediation-succeeded"}),
-    (41.0, {"xid": message(79, "gold-6a1", "gold-6a2")}),
-    (41.032, {"state": "remediating"}),
-    (41.076, {"state": "remediation-succeeded"}),
-    (55.998, {"xid": message(79, "gold-6a1", "gold-6a2") + message(74, "gold-6a3")}),
-    (56.042, {"events": 2}),
-    (56.066, {"state": "remediation-failed"}),
-    (77.929, {"xid": None}),
-    (78.015, {"events": 0}),
-    (78.033, FREE),
-    (78.092, {"pods": ["4qqt5"]}),
-]
-S7_CORDONED_BY_A_HUMAN: Story = [
-    (-2.3, {"pods": ["l9bdc"]}),
-    (-2.129, {"cordon": True}),
-    (6.7, {"xid": message(79, "gold-7")}),
-    (6.733, {"state": "quarantined", "events": 1}),
-    (6.75, {"state": "draining"}),
-    (9.911, {"pods": []}),
-    (16.778, {"state": "drain-succeeded"}),
-    (16.799, {"state": "remediating"}),
-    (16.84, {"state": "remediation-succeeded"}),
-    (40.174, {"xid": None}),
-    (40.206, {"events": 0}),
-    (40.217, {"state": None, "events": None}),
-    (45.412, {"cordon": False}),
-]
 
 
 def node_of(now: Object) -> Object:

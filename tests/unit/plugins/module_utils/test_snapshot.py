@@ -144,7 +144,7 @@ def test_a_node_is_as_before_after_a_recorded_recovery_and_at_no_moment_in_betwe
 ) -> None:
     states = [snapshot.capture([node], {}) for _seconds, node, _pods in recorded.moments(story)]
     since = next(i for i, (_s, change) in enumerate(story) if change.get("xid"))
-    last = next((i for i, (_s, c) in enumerate(story) if c is recorded.FREE), len(story))
+    last = next((i for i, (_s, c) in enumerate(story) if c == recorded.FREE), len(story))
     for state in states[since:last]:
         assert snapshot.differences(states[0], state)
     assert (snapshot.differences(states[0], states[-1]) == []) is equal
