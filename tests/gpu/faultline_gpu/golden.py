@@ -53,6 +53,7 @@ class Golden:
         def start(names: Sequence[str]) -> subprocess.Popen[bytes]:
             page = self.folder / f"page-{next(self.number)}"
             environment = arming.preloaded(page) if how == "injected" else arming.plain()
+            environment["TMPDIR"] = str(self.folder)
             with self.complaints.open("ab") as complaints:
                 process = subprocess.Popen(
                     self.worker,

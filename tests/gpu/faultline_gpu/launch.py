@@ -18,7 +18,8 @@ from typing import Any
 
 from . import watch
 
-TOGETHER = 4
+# Processes at a time: a start is mostly one core reading libraries.
+TOGETHER = max(2, min(8, (os.cpu_count() or 1) // 2))
 
 
 class Process:
@@ -31,6 +32,8 @@ class Process:
             "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
             "TRITON_CACHE_DIR": str(folder / "triton"),
             "TMPDIR": str(folder),
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",
+            "OMP_NUM_THREADS": "2",
         }
         with self.complaints.open("wb") as complaints:
             self.process = subprocess.Popen(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import itertools
 import json
 import os
 import select
@@ -27,6 +28,7 @@ from .driver import Driver
 from .faults import Trap
 
 Step = Callable[[], bytes]
+STEPS = 2  # of `once`
 
 
 def _torch() -> Any:
@@ -189,8 +191,9 @@ def _member(torch: Any, rank: int, world: int, meet: str) -> Step:
 
 
 def _rank(rank: int, world: int, meet: str) -> None:
+    """Another rank: as many steps as rank 0 makes."""
     step = _member(_torch(), rank, world, meet)
-    while True:
+    for _ in range(STEPS) if sys.argv[2] == "once" else itertools.count():
         step()
 
 
@@ -269,12 +272,12 @@ def main() -> None:
     try:
         step = WORKLOADS[name]()
         if how == "once":
-            digests = [hashlib.sha256(step()).hexdigest() for _ in range(2)]
+            digests = [hashlib.sha256(step()).hexdigest() for _ in range(STEPS)]
             if os.environ.get("FAULTLINE_COUNTS"):
                 from . import counts
 
                 say(counts=counts.snapshot())
-            say(digest=digests[1], first=digests[0], shim=shim_state())
+            say(digest=digests[-1], first=digests[0], shim=shim_state())
         else:
             loop(step)
     except ImportError as error:
