@@ -8,7 +8,8 @@ run ruff format --check .
 run mypy plugins/module_utils plugins/modules plugins/callback plugins/filter
 run mypy service/faultline_service
 run mypy lab
+run env MYPYPATH=service mypy tests/gpu/faultline_gpu
 run yamllint -s .
 run ansible-lint --offline -q
-run shellcheck hack/*.sh .ci/run shim/gen.sh roles/lab_cluster/files/build.sh
+run shellcheck hack/*.sh tests/gpu/run.sh .ci/run shim/gen.sh roles/lab_cluster/files/build.sh
 exit $rc
