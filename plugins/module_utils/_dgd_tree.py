@@ -159,7 +159,8 @@ def _like(old: Any, new: Any, beside: Tree) -> Any:
     if hasattr(old, "comment"):
         made.comment = old.comment
     if hasattr(old, "fold_pos"):
-        same = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), 0)
+        pairs = enumerate(zip(old, new, strict=False))
+        same = next((i for i, (a, b) in pairs if a != b), len(old))
         shift = len(new) - len(old)
         made.fold_pos = [at if at < same else at + shift for at in old.fold_pos]
     return made
