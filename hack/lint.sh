@@ -5,7 +5,7 @@ rc=0
 run() { echo "== $*"; "$@" || rc=1; }
 run ruff check .
 run ruff format --check .
-run mypy plugins/module_utils plugins/modules plugins/callback plugins/filter
+run mypy plugins/module_utils plugins/plugin_utils plugins/modules plugins/action plugins/callback plugins/filter
 run mypy service/faultline_service
 run mypy lab
 run env MYPYPATH=service mypy tests/gpu/faultline_gpu

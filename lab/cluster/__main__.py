@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 from kubernetes.config import new_client_from_config
@@ -24,7 +25,7 @@ from kubernetes.dynamic import DynamicClient
 from . import config, leftovers
 from .config import Cluster
 
-COMMANDS = ("check", "up", "down", "status", "leftovers", "import")
+COMMANDS = ("up", "down", "status", "leftovers", "import")
 CTR = ["ctr", "--address=/run/containerd/containerd.sock", "--namespace=k8s.io"]
 
 
@@ -178,6 +179,16 @@ def status(folder: Path) -> dict[str, object]:
     }
 
 
+def differs(folder: Path, wanted: Cluster) -> list[str]:
+    """How a cluster that is there differs from the plan, one phrase each; empty without one."""
+    try:
+        there = asdict(config.load(folder))
+    except FileNotFoundError:
+        return []
+    pairs = [(key, there[key], value) for key, value in asdict(wanted).items()]
+    return [f"{key} is {old}, wanted is {new}" for key, old, new in pairs if old != new]
+
+
 def plan(text: str) -> Cluster:
     """The cluster of a plan in JSON; raises SystemExit with a sentence when it cannot be."""
     try:
@@ -191,14 +202,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="lab.cluster", description=__doc__)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--folder", type=Path, default=Path("/var/lib/faultline-lab/lab"))
-    parser.add_argument("--plan", help="the plan as JSON (check, up)")
+    parser.add_argument("--plan", help="the plan as JSON; it is checked (up, status)")
     parser.add_argument("--timeout", type=int, default=180)
     parser.add_argument("archives", nargs="*", type=Path)
     args = parser.parse_intermixed_args()
     code = 0
-    if args.command == "check":
-        answer = {"changed": False, "bridge": plan(args.plan).bridge}
-    elif args.command == "up":
+    if args.command == "up":
         answer = up(plan(args.plan), args.timeout)
     elif args.command == "down":
         refuse_foreign(args.folder)
@@ -212,6 +221,9 @@ def main() -> None:
         answer, code = {"leftovers": left}, int(bool(left))
     else:
         answer = status(args.folder)
+        if args.plan:
+            wanted = plan(args.plan)
+            answer |= {"bridge": wanted.bridge, "differs": differs(args.folder, wanted)}
     print(json.dumps(answer))
     sys.exit(code)
 

@@ -138,12 +138,12 @@ def command_line(command: str, **changes: Any) -> subprocess.CompletedProcess[st
 
 
 def test_the_command_line_says_whether_a_cluster_can_be() -> None:
-    good = command_line("check")
+    good = command_line("status")
     assert (good.returncode, json.loads(good.stdout)["bridge"]) == (0, "fl-lab")
 
 
 def test_the_command_line_refuses_with_the_sentence_alone() -> None:
-    refused = command_line("check", name="lab-2")
+    refused = command_line("status", name="lab-2")
     assert refused.returncode == 1
     assert refused.stderr.startswith("A cluster's name is 1 to 9 lower-case letters")
     assert refused.stderr.count("\n") == 1

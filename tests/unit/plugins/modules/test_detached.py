@@ -193,6 +193,7 @@ def test_a_load_is_started_once_judged_and_stopped_once(
     assert ", 0 failed, good ratio 100.0%, errors none." in said["msg"]
     frontend.broken = "CUDA error 719"
     failing = run(inference_probe, state="failing", **load, error="CUDA error 719", timeout=10)
+    assert failing["matched"]["total"] == failing["matched"]["failed"] > 0
     assert failing["summary"]["failed"] >= 1
     assert run(inference_probe, check=True, state="stopped", **load)["changed"] is True
     assert _background.running(pid_file) == pid

@@ -47,6 +47,11 @@ def taken(name: str, monkeypatch: pytest.MonkeyPatch) -> Object:
         raise Taken(arguments)
 
     monkeypatch.setattr(AnsibleModule, "__init__", take)
+    if (TREE / f"plugins/action/{name}.py").exists():
+        action = importlib.import_module(
+            f"{PLACE.removesuffix('modules')}action.{name}"
+        ).ActionModule
+        return action.arguments | {"supports_check_mode": action._supports_check_mode}
     with patch_module_args({}), pytest.raises(Taken) as found:
         module(name).main()
     arguments: Object = found.value.args[0]
