@@ -154,6 +154,7 @@ class HWFaultManager:
             "xid_inject_xid": self.config.xid_type,
             "xid_inject_duration": self.config.fault_timeout,
             "xid_inject_allow_nonfatal": self.config.allow_nonfatal,
+            "xid_inject_api_url": self.config.api_url or "",
         }
         return "xid_inject", entry, variables | {f"xid_inject_{k}": v for k, v in more.items()}
 
