@@ -17,6 +17,12 @@ GPU = "nvidia.com/gpu"
 PRESENT = "nvidia.com/gpu.present"
 ALLOWED = ("faultline.dev/drill", "allowed")
 RUN_LABEL = "faultline.dev/run"
+OPERATOR = {
+    "app.kubernetes.io/name": "dynamo-operator",
+    "app.kubernetes.io/component": "manager",
+}
+# Labels by which an operator keeps NVSentinel off a node, when their value is false.
+OPT_OUT = ("k8saas.nvidia.com/ManagedByNVSentinel", "nvsentinel.dgxc.nvidia.com/managed")
 
 
 def workload_problem(found: Obj | None, what: str) -> list[str]:
@@ -25,6 +31,26 @@ def workload_problem(found: Obj | None, what: str) -> list[str]:
         return [f"{what} is not installed: without it the drill cannot pass."]
     good, seen = ready(found)
     return [] if good else [f"{what} is not ready ({seen}): look at its pods."]
+
+
+def operator_problem(workloads: Iterable[Obj]) -> list[str]:
+    """Why the Dynamo operator cannot be relied on; it is found by the labels of its chart."""
+    found = [
+        w
+        for w in workloads
+        if w["kind"] == "Deployment"
+        and OPERATOR.items() <= (w["metadata"].get("labels") or {}).items()
+    ]
+    what = "The Dynamo operator"
+    if not found:
+        return workload_problem(None, what)
+    return [
+        problem
+        for obj in found
+        for problem in workload_problem(
+            obj, f"{what} {obj['metadata']['name']} in {obj['metadata']['namespace']}"
+        )
+    ]
 
 
 def namespace_problem(found: Obj | None, run_id: str | None) -> list[str]:
@@ -64,6 +90,23 @@ def drainer_problem(text: str | None, namespace: str) -> list[str]:
             "to node-drainer.userNamespaces, or choose a name that matches with drill_namespace."
         ]
     return []
+
+
+def opted_out(node: Obj) -> str | None:
+    """The label by which a node is kept from NVSentinel, None of none."""
+    labels = node["metadata"].get("labels") or {}
+    return next((key for key in OPT_OUT if labels.get(key) == "false"), None)
+
+
+def opt_out_problems(nodes: Iterable[Obj]) -> list[str]:
+    """Why NVSentinel would leave nodes alone that may be hurt."""
+    return [
+        f"NVSentinel leaves node {n['metadata']['name']} alone, by its label {key}=false: remove "
+        f"the label (kubectl label node {n['metadata']['name']} {key}-), or keep drills off the "
+        f"node (kubectl label node {n['metadata']['name']} {ALLOWED[0]}-)."
+        for n in gpu_nodes(nodes)
+        if allowed(n) and (key := opted_out(n))
+    ]
 
 
 def gpu_nodes(nodes: Iterable[Obj]) -> list[Obj]:

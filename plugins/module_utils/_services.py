@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of the Dynamo platform that keep state: how they are found and put back. Pure functions.
+"""What of the Dynamo platform keeps state: how it is found and put back. Pure functions.
 
 The chart's labels say which StatefulSet is NATS and which is etcd; the number of replicas before a
 restart is kept on the StatefulSet itself, so that any later process can put it back.
