@@ -17,6 +17,10 @@ GPU = "nvidia.com/gpu"
 PRESENT = "nvidia.com/gpu.present"
 ALLOWED = ("faultline.dev/drill", "allowed")
 RUN_LABEL = "faultline.dev/run"
+SENTINEL = {
+    "DaemonSet": ("syslog-health-monitor-regular", "platform-connectors"),
+    "Deployment": ("fault-quarantine", "node-drainer", "fault-remediation"),
+}
 OPERATOR = {
     "app.kubernetes.io/name": "dynamo-operator",
     "app.kubernetes.io/component": "manager",
@@ -66,17 +70,32 @@ def namespace_problem(found: Obj | None, run_id: str | None) -> list[str]:
     ]
 
 
+def drainer_settings(text: str | None) -> tuple[str, list[tuple[str, str]]]:
+    """Of the drainer's `config.toml`: its systemNamespaces, and glob and mode of userNamespaces.
+
+    Both are empty of settings that cannot be read.
+    """
+    try:
+        settings = tomllib.loads(text or "")
+    except tomllib.TOMLDecodeError:
+        return "", []
+    rows = settings.get("userNamespaces") or []
+    globs = [(str(row.get("name")), str(row.get("mode") or "")) for row in rows]
+    return str(settings.get("systemNamespaces") or ""), globs
+
+
+def drainer_mode(text: str | None, namespace: str) -> str | None:
+    """How NVSentinel's drainer ends a namespace's pods: the mode of the first match."""
+    _system, globs = drainer_settings(text)
+    return next((mode for glob, mode in globs if fnmatch.fnmatchcase(namespace, glob)), None)
+
+
 def drainer_problem(text: str | None, namespace: str) -> list[str]:
     """Why NVSentinel's drainer would leave a namespace alone, by its `config.toml`.
 
     A drainer whose settings cannot be read is not judged: the drain itself will show.
     """
-    try:
-        settings = tomllib.loads(text or "")
-    except tomllib.TOMLDecodeError:
-        return []
-    globs = [str(row.get("name")) for row in settings.get("userNamespaces") or []]
-    system = str(settings.get("systemNamespaces") or "")
+    system, globs = drainer_settings(text)
     if not globs:
         return []
     if system and re.search(system, namespace):
@@ -84,10 +103,11 @@ def drainer_problem(text: str | None, namespace: str) -> list[str]:
             f"NVSentinel's node-drainer counts {namespace} among its systemNamespaces and "
             "never drains it: choose another with drill_namespace."
         ]
-    if not any(fnmatch.fnmatchcase(namespace, glob) for glob in globs):
+    if drainer_mode(text, namespace) is None:
         return [
-            f"NVSentinel's node-drainer drains {', '.join(globs)}, never {namespace}: add it "
-            "to node-drainer.userNamespaces, or choose a name that matches with drill_namespace."
+            f"NVSentinel's node-drainer drains {', '.join(glob for glob, _mode in globs)}, never "
+            f"{namespace}: add it to node-drainer.userNamespaces, or choose a name that matches "
+            "with drill_namespace."
         ]
     return []
 

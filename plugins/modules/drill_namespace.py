@@ -59,6 +59,10 @@ removed:
   type: list
   elements: str
   returned: when O(state=swept)
+seen:
+  description: What goes and what stays, one sentence.
+  type: str
+  returned: when O(state=swept)
 kept:
   description: Other namespaces of this collection, and why each stays.
   type: dict
@@ -115,7 +119,9 @@ def sweep(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     over, kept = sorted_out(cluster.list(mine), datetime.now(UTC))
     names = sorted(n["metadata"]["name"] for n in over)
     diff = {"before": {"namespaces": names}, "after": {"namespaces": []}}
-    result = {"changed": bool(names), "removed": names, "kept": kept, "diff": diff}
+    stay = [f"{name} {why}" for name, why in sorted(kept.items())]
+    seen = "; ".join([f"over: {', '.join(names) or 'none'}", *stay])
+    result = {"changed": bool(names), "removed": names, "kept": kept, "seen": seen, "diff": diff}
     if module.check_mode or not names:
         return result
     uids = {n["metadata"]["name"]: n["metadata"]["uid"] for n in over}

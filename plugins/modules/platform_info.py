@@ -69,6 +69,7 @@ from ..module_utils._errors import FaultlineError
 from ..module_utils._images import image_problems, pull_secrets
 from ..module_utils._module import run
 from ..module_utils._platform import (
+    SENTINEL,
     drainer_problem,
     free_by_node,
     namespace_problem,
@@ -79,10 +80,6 @@ from ..module_utils._platform import (
     workload_problem,
 )
 
-SENTINEL = {
-    "DaemonSet": ("syslog-health-monitor-regular", "platform-connectors"),
-    "Deployment": ("fault-quarantine", "node-drainer", "fault-remediation"),
-}
 SPACE = "fault-injection-system"
 SERVICE = {
     ("DaemonSet", "gpu-fault-injector-kernel"): "agent",

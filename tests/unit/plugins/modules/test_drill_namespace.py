@@ -98,6 +98,7 @@ def test_only_our_namespaces_whose_time_is_over_are_swept(several: Api, run: Run
     assert (result["changed"], result["removed"]) == (True, ["over", "over-too"])
     assert several.writes == ["delete Namespace over", "delete Namespace over-too"]
     assert sorted(result["kept"]) == ["later", "timeless"]
+    assert result["seen"].startswith("over: over, over-too; later may live until 2999-01-01T00")
     again = run(drill_namespace, state="swept")
     assert (again["changed"], again["removed"]) == (False, [])
 
