@@ -56,8 +56,8 @@ HELD = (
         "An API does not answer: look for one that is not Available in kubectl get apiservices.",
     ),
     (
-        r"pods\. has",
-        "Pods are still ending; on a node that is not Ready they end when it is back.",
+        r"pods\. has|pods left",
+        "Pods go first: see what sets their finalizers, and bring back nodes that are not Ready.",
     ),
 )
 
@@ -72,10 +72,14 @@ def advice(table: Sequence[tuple[str, str]], text: str, otherwise: str) -> str:
     return next((fix for words, fix in table if re.search(words, text)), otherwise)
 
 
+def is_ready(node: Obj) -> bool:
+    """Whether a node's kubelet says that all is well."""
+    return bool(conditions(node).get("Ready", {}).get("status") == "True")
+
+
 def takes_pods(node: Obj) -> bool:
     """Whether a node is Ready and not cordoned."""
-    ready = conditions(node).get("Ready", {}).get("status") == "True"
-    return ready and not (node.get("spec") or {}).get("unschedulable")
+    return is_ready(node) and not (node.get("spec") or {}).get("unschedulable")
 
 
 def room(nodes: Iterable[Obj], pods: Sequence[Obj]) -> dict[str, int]:
@@ -204,8 +208,26 @@ def not_pulled(pods: Iterable[Obj], events: Sequence[Obj]) -> list[Finding]:
     return list(found.values())
 
 
-def terminating(namespace: Obj | None) -> list[Finding]:
-    """What holds a namespace that is being removed, in the API server's words."""
+def holding(pod: Obj, up: Iterable[str]) -> str:
+    """What keeps a pod from going, in a few words; `up` are the nodes that are Ready."""
+    meta, at = pod["metadata"], (pod.get("spec") or {}).get("nodeName")
+    why = []
+    if meta.get("finalizers"):
+        why.append(f"finalizers {', '.join(meta['finalizers'])}")
+    if at and at not in up:
+        why.append(f"its node {at} is not Ready")
+    state = "ending" if meta.get("deletionTimestamp") else "not asked to end yet"
+    return f"{meta['name']} ({'; '.join(why) or state})"
+
+
+def terminating(
+    namespace: Obj | None, pods: Sequence[Obj] = (), nodes: Iterable[Obj] = ()
+) -> list[Finding]:
+    """What holds a namespace that is being removed: its pods, and what the API server says.
+
+    Kubernetes removes pods first and says, while any is left, that all content is gone (seen with
+    1.34); so the pods are looked at here.
+    """
     if not namespace or not namespace["metadata"].get("deletionTimestamp"):
         return []
     rows: list[Any] = (namespace.get("status") or {}).get("conditions") or []
@@ -216,8 +238,16 @@ def terminating(namespace: Obj | None) -> list[Finding]:
     ]
     # What is remaining says less than its finalizers do, which come in a row of their own.
     said.sort(key=lambda text: not re.search(HELD[0][0] + "|" + HELD[1][0], text))
-    subject = f"namespace {namespace['metadata']['name']}"
-    problem = f"Being removed since {namespace['metadata']['deletionTimestamp']}. "
-    problem += "; ".join(said) or "The API server does not say what holds it."
-    otherwise = "Look at what remains in it; do not remove finalizers by hand before you know why."
-    return [finding(subject, problem, advice(HELD, " ".join(said), otherwise))]
+    if pods:
+        up = [n["metadata"]["name"] for n in nodes if is_ready(n)]
+        names = [holding(p, up) for p in pods]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        said.append(f"pods left: {', '.join(names[:3])}{more}")
+    since = f"Being removed since {namespace['metadata']['deletionTimestamp']}. "
+    words = (
+        f"{'; '.join(said).rstrip('.')}."
+        if said
+        else "Neither its pods nor the API server's words say what holds it."
+    )
+    fix = advice(HELD, " ".join(said), "Look at what remains in it before you remove a finalizer.")
+    return [finding(f"namespace {namespace['metadata']['name']}", since + words, fix)]

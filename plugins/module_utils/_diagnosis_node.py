@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ._client import Obj
+from ._conditions import ready
 from ._diagnosis import Finding, finding
-from ._platform import SENTINEL, drainer_mode, drainer_problem, opted_out, workload_problem
+from ._platform import SENTINEL, drainer_mode, drainer_problem, opted_out
 from ._predicates import (
     CONNECTOR,
     MANUAL,
@@ -30,18 +31,18 @@ FATAL = "Inject an XID that is fatal for NVSentinel, such as 79 (xid_inject_xid)
 
 def modules(workloads: Mapping[tuple[str, str], Obj], space: str) -> list[Finding]:
     """NVSentinel's modules that are absent or not ready; `workloads` by kind and name."""
+    every = [(kind, name) for kind, names in SENTINEL.items() for name in names]
+    absent = [name for kind, name in every if (kind, name) not in workloads]
     found = []
-    for kind, names in SENTINEL.items():
-        for name in names:
-            for problem in workload_problem(workloads.get((kind, name)), f"{name} in {space}"):
-                absent = "is not installed" in problem
-                fix = (
-                    "Enable it in the chart's values: most modules are off by default."
-                    if absent
-                    else f"Look at its pods: kubectl -n {space} get pods."
-                )
-                said = problem.split(":")[0][0].upper() + problem.split(":")[0][1:] + "."
-                found.append(finding(f"NVSentinel's {name}", said, fix))
+    if absent:
+        problem = f"Not installed in {space}: {', '.join(absent)}."
+        fix = "Enable them in the chart's values: most modules are off by default."
+        found.append(finding("NVSentinel", problem, fix))
+    for place in every:
+        good, seen = ready(workloads[place]) if place in workloads else (True, "")
+        if not good:
+            fix = f"Look at its pods and their log: kubectl -n {space} get pods."
+            found.append(finding(f"NVSentinel's {place[1]}", f"Not ready ({seen}).", fix))
     return found
 
 

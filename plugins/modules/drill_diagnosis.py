@@ -111,7 +111,7 @@ def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     found += _diagnosis.not_rescheduled(mine, nodes, free, pods)
     found += _diagnosis.pending(mine, free)
     found += sentinel(cluster, p, node, pods)
-    found += _diagnosis.terminating(cluster.get(NAMESPACE, p["namespace"]))
+    found += _diagnosis.terminating(cluster.get(NAMESPACE, p["namespace"]), mine, nodes)
     waiting = len(_diagnosis.unscheduled(mine))
     seen = f"{len(mine)} pods in {p['namespace']}, {waiting} without a node; free GPUs {free}"
     return {"findings": found, "seen": f"{seen}; {node_released(node)[1]}" if node else seen}

@@ -135,7 +135,7 @@ def sweep(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
 
     def gone(now: Snapshot) -> tuple[bool, str]:
         left = [
-            f"{name} ({'; '.join(remaining(found)) or 'no reason given'})"
+            f"{name} ({'; '.join(remaining(found)) or 'ask playbooks/diagnose.yml'})"
             for (_space, name), found in now["namespaces"].items()
             if found["metadata"]["uid"] == uids.get(name)
         ]

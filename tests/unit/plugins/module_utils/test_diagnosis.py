@@ -249,9 +249,9 @@ def going(*rows: tuple[str, str]) -> Object:
         (
             [("NamespaceContentRemaining", "Some resources are remaining: pods. has 2 resource")],
             "pods. has 2",
-            "Pods are still ending",
+            "Pods go first",
         ),
-        ([], "does not say", "Look at what remains"),
+        ([], "Neither its pods nor", "Look at what remains"),
     ],
 )
 def test_a_namespace_that_does_not_go_is_told_with_what_holds_it(
@@ -267,7 +267,22 @@ def test_a_namespace_that_stays_or_is_gone_is_no_finding() -> None:
     assert diagnosis.terminating(None) == []
 
 
+def test_pods_that_hold_a_namespace_are_named_though_the_api_server_says_that_all_is_gone() -> None:
+    found = going(("NamespaceContentRemaining", "All content successfully removed"))
+    found["status"]["conditions"][0]["status"] = "False"
+    rows = [pod("w1", "dead"), pod("w2", "b"), pod("w3"), pod("w4")]
+    rows[0]["metadata"]["finalizers"] = ["example.com/hold"]
+    rows[1]["metadata"]["deletionTimestamp"] = "t"
+    nodes = [node("dead", ready="Unknown"), node("b", unschedulable=True)]
+    (row,) = diagnosis.terminating(found, rows, nodes)
+    assert row["problem"].endswith(
+        "pods left: w1 (finalizers example.com/hold; its node dead is not Ready), w2 (ending), "
+        "w3 (not asked to end yet) and 1 more."
+    )
+    assert row["fix"].startswith("Pods go first")
+
+
 def test_conditions_that_do_not_hold_are_left_out() -> None:
     found = going(("NamespaceContentRemaining", "pods. has 2"))
     found["status"]["conditions"][0]["status"] = "False"
-    assert "pods" not in diagnosis.terminating(found)[0]["problem"]
+    assert "has 2" not in diagnosis.terminating(found)[0]["problem"]

@@ -123,12 +123,13 @@ def test_each_module_that_is_absent_or_not_ready_is_a_finding(kind: str, name: s
     there = workloads()
     del there[kind, name]
     (found,) = diagnosis.modules(there, "nvsentinel")
-    assert found["subject"] == f"NVSentinel's {name}"
-    assert found["problem"] == f"{name[0].upper()}{name[1:]} in nvsentinel is not installed."
+    assert found["subject"] == "NVSentinel"
+    assert found["problem"] == f"Not installed in nvsentinel: {name}."
     assert "off by default" in found["fix"]
     there[kind, name] = workloads()[kind, name] | {"status": {"observedGeneration": 1}}
     (found,) = diagnosis.modules(there, "nvsentinel")
-    assert "is not ready (0 of" in found["problem"]
+    assert found["subject"] == f"NVSentinel's {name}"
+    assert found["problem"].startswith("Not ready (0 of")
     assert "kubectl -n nvsentinel get pods" in found["fix"]
 
 

@@ -117,7 +117,7 @@ def test_what_pods_images_nvsentinel_and_namespace_lack_is_told_in_this_order(
         "GPU nodes",
         "GPUs",
         "pod p",
-        "NVSentinel's node-drainer",
+        "NVSentinel",
         "NVSentinel's circuit breaker",
         "node a",
         "node a",
@@ -148,7 +148,7 @@ def test_a_cluster_without_fault_service_and_nvsentinel_can_be_looked_at(
     healthy.unknown.add("GPUHost")
     found = subjects(run(drill_diagnosis, namespace="drill", node="a", sentinel_namespace="none"))
     assert found == [
-        *(f"NVSentinel's {name}" for names in SENTINEL.values() for name in names),
+        "NVSentinel",
         "node a",
         "node a",
     ]
