@@ -29,10 +29,10 @@ OPERATOR = {
 OPT_OUT = ("k8saas.nvidia.com/ManagedByNVSentinel", "nvsentinel.dgxc.nvidia.com/managed")
 
 
-def workload_problem(found: Obj | None, what: str) -> list[str]:
-    """Why a workload cannot be relied on: it is absent or not ready."""
+def workload_problem(found: Obj | None, what: str, fix: str) -> list[str]:
+    """Why a workload cannot be relied on: it is absent, which `fix` helps against, or not ready."""
     if not found:
-        return [f"{what} is not installed: without it the drill cannot pass."]
+        return [f"{what} is not installed: {fix}."]
     good, seen = ready(found)
     return [] if good else [f"{what} is not ready ({seen}): look at its pods."]
 
@@ -45,14 +45,14 @@ def operator_problem(workloads: Iterable[Obj]) -> list[str]:
         if w["kind"] == "Deployment"
         and OPERATOR.items() <= (w["metadata"].get("labels") or {}).items()
     ]
-    what = "The Dynamo operator"
+    what, fix = "The Dynamo operator", "run playbooks/provision.yml with platform_helm, or Helm"
     if not found:
-        return workload_problem(None, what)
+        return workload_problem(None, what, fix)
     return [
         problem
         for obj in found
         for problem in workload_problem(
-            obj, f"{what} {obj['metadata']['name']} in {obj['metadata']['namespace']}"
+            obj, f"{what} {obj['metadata']['name']} in {obj['metadata']['namespace']}", fix
         )
     ]
 

@@ -106,10 +106,12 @@ def software(cluster: Cluster, sentinel: str) -> list[str]:
     for kind, names in SENTINEL.items():
         for name in names:
             there = found.get((kind, sentinel, name))
-            problems += workload_problem(there, f"NVSentinel's {name} in {sentinel}")
+            what, fix = f"NVSentinel's {name} in {sentinel}", "enable it in the chart's values"
+            problems += workload_problem(there, what, fix)
     for (kind, name), what in SERVICE.items():
         there = found.get((kind, SPACE, name))
-        problems += workload_problem(there, f"The fault service's {what} in {SPACE}")
+        fix = "run playbooks/provision.yml"
+        problems += workload_problem(there, f"The fault service's {what} in {SPACE}", fix)
     return problems
 
 
