@@ -8,6 +8,7 @@ run ruff format --check .
 run mypy plugins/module_utils plugins/plugin_utils plugins/modules plugins/action plugins/callback plugins/filter
 run mypy service/faultline_service
 run mypy lab
+run mypy tests/utils tests/fault_tolerance
 run env MYPYPATH=service mypy tests/gpu/faultline_gpu
 run yamllint -s .
 run ansible-lint --offline -q

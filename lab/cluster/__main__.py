@@ -115,8 +115,13 @@ def digest(archive: Path) -> str:
     return value
 
 
-def import_images(folder: Path, archives: list[Path]) -> dict[str, object]:
-    """Import archives into every node that has not got them."""
+def import_images(
+    folder: Path, archives: list[Path], names: dict[str, str] | None = None
+) -> dict[str, object]:
+    """Import archives into every node that has not got them.
+
+    `names` are further names of images, each with the name that its image has in an archive.
+    """
     cluster = config.load(folder)
 
     def into(node: str) -> list[str]:
@@ -133,6 +138,13 @@ def import_images(folder: Path, archives: list[Path]) -> dict[str, object]:
                 subprocess.run(command, stdin=file, check=True, capture_output=True)
             have[archive.name] = value
             new.append(f"{node}:{archive.name}")
+            stamps.write_text(json.dumps(have))
+        if new or any(have.get(name) != image for name, image in (names or {}).items()):
+            enter = ["nsenter", f"--target={first_process(folder, node)}", "--mount"]
+            for name, image in (names or {}).items():
+                tag = [*enter, *CTR, "images", "tag", "--force", image, name]
+                subprocess.run(tag, check=True, capture_output=True)
+                have[name] = image
             stamps.write_text(json.dumps(have))
         return new
 
@@ -204,6 +216,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("/var/lib/faultline-lab/lab"))
     parser.add_argument("--plan", help="the plan as JSON; it is checked (up, status)")
     parser.add_argument("--timeout", type=int, default=180)
+    parser.add_argument(
+        "--names", type=json.loads, help="more names of images, as JSON (import)"
+    )
     parser.add_argument("archives", nargs="*", type=Path)
     args = parser.parse_intermixed_args()
     code = 0
@@ -215,7 +230,7 @@ def main() -> None:
         leftovers.remove(args.folder)
         answer = {"changed": bool(found), "removed": {k: len(v) for k, v in found.items()}}
     elif args.command == "import":
-        answer = import_images(args.folder, args.archives)
+        answer = import_images(args.folder, args.archives, args.names)
     elif args.command == "leftovers":
         left = leftovers.find(args.folder)
         answer, code = {"leftovers": left}, int(bool(left))

@@ -113,6 +113,16 @@ def set_fields(entry: Tree, **fields: Any) -> None:
     _give_tail(entry, _last(entry), tail)
 
 
+def drop(tree: Tree, key: Any) -> None:
+    """Remove a key of a mapping; comment lines below its value stay below the one before."""
+    keys = list(tree)
+    tail = _take_tail(tree, key)
+    del tree[key]
+    before = keys[keys.index(key) - 1] if keys[0] != key else None
+    if before is not None:
+        _give_tail(tree, before, tail)
+
+
 def _last(tree: Tree) -> Any:
     """Last key or index of a container, None when it is empty."""
     if not tree:
