@@ -125,6 +125,7 @@ BUSY = [pod("p1", "b", gpus=2), pod("p2", "c", gpus=2)]
     ("rows", "nodes", "others", "said"),
     [
         pytest.param([pod("w")], NODES, [], [], id="room elsewhere: nothing known"),
+        pytest.param([pod("w", gpus=2)], NODES, [], [], id="just enough room"),
         pytest.param([pod("f", gpus=0)], [node("a")], [], [], id="it wants no GPU"),
         pytest.param([pod("w", "b")], [node("a")], [], [], id="it has a node"),
         pytest.param(
