@@ -121,8 +121,11 @@ class Resource:
         return Answer(self.api.put(new))
 
     def delete(self, name: str, namespace: str | None = None, body: Any = None) -> Answer:
-        found = self.api.one(self.kind, name, namespace)
-        self.api.writes.append(" ".join(["delete", self.kind, name, *((body or {}).values())]))
+        found, options = self.api.one(self.kind, name, namespace), dict(body or {})
+        wanted = options.pop("preconditions", {}).get("uid")
+        if wanted and wanted != found["metadata"].get("uid"):
+            raise refusal(409, f"Precondition failed: UID in precondition: {wanted}")
+        self.api.writes.append(" ".join(["delete", self.kind, name, *options.values()]))
         self.api.deletes(found)
         return Answer(found)
 
