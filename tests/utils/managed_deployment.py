@@ -153,6 +153,8 @@ class ManagedDeployment:
             "platform_run_id": self.run_id,
             "platform_gpus": sum(s.pods * s.gpus for s in self.deployment_spec.services),
             "platform_min_gpu_nodes": 2 if self.enable_hw_faults else 1,
+            "platform_definition": self.deployment_spec.spec(),
+            "platform_skip_service_restart": self.skip_service_restart,
         }
         graph = {
             "dgd_namespace": space,
@@ -167,6 +169,9 @@ class ManagedDeployment:
             [("evidence", "preflight", evidence), ("platform", "preflight", platform)]
         )
         phase.refusing = False
+        if not self.skip_service_restart:
+            self.faults.remember(services_restarted=True)
+            await self.roles.role("platform", "restart_services", **platform)
         found = await self.roles.roles(
             [("platform", "namespace", platform), ("dgd", "main", graph)]
         )
