@@ -72,9 +72,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._client import GRAPH, NODE, POD, Cluster, Obj
 from ..module_utils._errors import FaultlineError
+from ..module_utils._graph_predicates import worker_components
 from ..module_utils._module import run
 from ..module_utils._platform import free_by_node, gpu_limit
-from ..module_utils._predicates import SHIM_VOLUME, worker_components
+from ..module_utils._shim_predicates import SHIM_VOLUME
 
 MANAGER = "faultline-cuda-shim"
 CONTROL_VOLUME = "faultline-control"

@@ -85,13 +85,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._client import GRAPH, NODE, Cluster, Kind, Obj
 from ..module_utils._errors import FaultlineError
+from ..module_utils._graph_predicates import graph_settled
 from ..module_utils._module import run
-from ..module_utils._predicates import (
-    GRAPH_LABEL,
-    HASH_LABEL,
-    graph_settled,
-    on_healthy_nodes,
-)
+from ..module_utils._node_predicates import on_healthy_nodes
+from ..module_utils._objects import GRAPH_LABEL, HASH_LABEL
 from ..module_utils._watch import Snapshot, wait
 
 MANAGER = "faultline-dgd"
