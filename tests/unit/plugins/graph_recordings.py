@@ -82,6 +82,19 @@ def read(name: str) -> list[Object]:
     return [json.loads(line) for line in (FOLDER / f"{name}.jsonl").read_text().splitlines()]
 
 
+REQUESTS = (
+    "patch-methods-v1beta1",
+    "patch-methods-v1alpha1",
+    "create-validation-and-operator-down",
+)
+
+
+def refused(label: str) -> Object:
+    """The recorded request of that name which the API server refused, with its answer."""
+    rows = [row for name in REQUESTS for row in read(name)]
+    return next(r for r in rows if r.get("label") == label and r["status"] >= 400)
+
+
 def spec_of(dump: str) -> Object:
     """Specification of the graph in a dump, as v1beta1 shows it."""
     objects = json.loads((FOLDER / f"{dump}.json").read_text())
