@@ -65,11 +65,9 @@ class Recording:
             elif gone:
                 pods.pop(row["name"], None)
             else:
-                pods[row["name"]] = pod_of(row, self.graph)
                 if row["type"] == "ADDED":
                     born[row["name"]] = (BEGIN + timedelta(seconds=row["t"])).isoformat()
-                # A pod that was there before has no row that says so: it is the oldest.
-                pods[row["name"]]["metadata"]["creationTimestamp"] = born.get(row["name"], "")
+                pods[row["name"]] = pod_of(row, self.graph, born.get(row["name"], ""))
             yield row["t"], graph, list(pods.values())
 
     def at(self, seconds: float) -> Moment:
@@ -95,20 +93,23 @@ def refused(label: str) -> Object:
     return next(r for r in rows if r.get("label") == label and r["status"] >= 400)
 
 
-def spec_of(dump: str) -> Object:
-    """Specification of the graph in a dump, as v1beta1 shows it."""
+def spec_of(dump: str, version: str = "v1beta1") -> Object:
+    """Specification of the graph in a dump, as an API version shows it."""
     objects = json.loads((FOLDER / f"{dump}.json").read_text())
-    found: Object = objects["dynamographdeployments.v1beta1.nvidia.com"][0]["spec"]
+    found: Object = objects[f"dynamographdeployments.{version}.nvidia.com"][0]["spec"]
     return found
 
 
-def pod_of(row: Object, graph: str) -> Object:
-    """The pod that a row describes. Labels come from its name: only the first row has them."""
+def pod_of(row: Object, graph: str, born: str = "") -> Object:
+    """The pod that a row describes. Labels come from its name: only the first row has them.
+
+    One that was there before the recording has no row that says since when: it is the oldest.
+    """
     labels = {GRAPH_LABEL: graph}
     if worker := WORKER.fullmatch(row["name"]):
         labels[HASH_LABEL] = worker[1]
     assert row.get("labels", labels).items() >= labels.items(), "the name does not say it all"
-    meta = {"name": row["name"], "labels": labels}
+    meta = {"name": row["name"], "labels": labels, "creationTimestamp": born}
     if row.get("deletionTimestamp"):
         meta["deletionTimestamp"] = row["deletionTimestamp"]
     found = [{"type": kind, "status": status} for kind, status in row.get("conditions", {}).items()]
