@@ -11,7 +11,14 @@ from dataclasses import asdict, dataclass
 
 from ._client import Obj
 from ._errors import WaitFailed
-from ._objects import HASH_ANNOTATION, HASH_LABEL, conditions, ready_pod, turned_down
+from ._objects import (
+    COMPONENT_LABEL,
+    HASH_ANNOTATION,
+    HASH_LABEL,
+    conditions,
+    ready_pod,
+    turned_down,
+)
 
 UNSCHEDULABLE, OUT_OF_MEMORY, CRASHING = "Unschedulable", "OOMKilled", "CrashLoopBackOff"
 PULLING = ("ErrImagePull", "ImagePullBackOff")
@@ -25,7 +32,7 @@ CREATING = (
 # (recorded); the third crash is one too many.
 RESTARTS = 2
 ROLLING = "rolling_update_in_progress"
-COMPONENT_LABEL, TEMPLATE_LABEL = "nvidia.com/dynamo-component", "pod-template-hash"
+TEMPLATE_LABEL = "pod-template-hash"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ Answer = tuple[bool, str]
 
 RUN_LABEL = "faultline.dev/run"
 GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
+COMPONENT_LABEL = "nvidia.com/dynamo-component"
 HASH_LABEL = "nvidia.com/dynamo-worker-hash"
 HASH_ANNOTATION = "nvidia.com/current-worker-hash-v2"
 ENDED = ("Failed", "Succeeded")
