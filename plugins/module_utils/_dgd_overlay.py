@@ -3,11 +3,11 @@
 
 An addition must speak the API version in which the DGD is written. `envs` of a v1alpha1 service is
 one list with one owner, and what v1beta1 adds to the container lands in it: that is a conflict with
-whoever applied the file (recorded: 409 on `.spec.services.<name>.envs`). With force it would take
-the whole list from its owner, whose next apply would be refused in turn, and a later removal would
-not take out what the list has won. Said in v1alpha1, the same goes to
-`extraPodSpec.mainContainer.env`, a list by name: no conflict (recorded), and everybody keeps what
-is his.
+whoever applied the file (recorded: 409 on `.spec.services.<name>.envs`). Force takes the whole list
+from its owner: taking the addition out again then empties it, and if the owner applies his file in
+between, the addition is gone without a word (both seen on an API server 1.34). Said in v1alpha1,
+the same goes to `extraPodSpec.mainContainer.env`, a list by name: no conflict (recorded), everybody
+keeps what is his, and what is taken out leaves the specification as it was.
 """
 
 from __future__ import annotations

@@ -18,9 +18,11 @@ AWAY = re.compile(
     r'.*?Post "https://([^.]+)\.([^.]+)\.svc[^"]*": (.*)',
     re.DOTALL,
 )
-OWNED = re.compile(r'conflict with "([^"]+)"(?: with subresource "[^"]+")? using (\S+)')
+# The version is told of those who update, not of those who apply.
+OWNED = re.compile(r'conflict with "([^"]+)"(?: with subresource "[^"]+")?(?: using (\S+))?')
 UNMARSHAL = re.compile(r"json: cannot unmarshal (\w+) into Go struct field (\S+) of type (\S+)")
-COMPONENT = re.compile(r"spec\.components\[(\d+)\](?:\.(.*))?")
+# By number in v1beta1, by name in v1alpha1.
+COMPONENT = re.compile(r"spec\.(?:components\[(\d+)\]|services\.([^.\[]+))(?:\.(.*))?")
 # What a cause says of its field, and what that means; the first that fits counts.
 MEANINGS = [
     (re.compile(pattern), meaning)
@@ -101,7 +103,8 @@ def _conflict(text: str, reason: str, causes: list[Obj]) -> str:
     for cause in causes:
         if owned := OWNED.search(str(cause.get("message"))):
             field = re.sub(r'\[\w+="([^"]*)"\]', r"[\1]", cause["field"].lstrip("."))
-            owners.setdefault(f"{owned[1]} (as {owned[2]})", []).append(field)
+            owner = f"{owned[1]} (as {owned[2]})" if owned[2] else owned[1]
+            owners.setdefault(owner, []).append(field)
     if owners:
         held = "; ".join(f"{who} owns {', '.join(what)}" for who, what in owners.items())
         return (
@@ -130,9 +133,11 @@ def _place(field: str, asked: Obj | None) -> str:
     found = COMPONENT.fullmatch(field)
     if not found:
         return field
-    names, number = _components(asked), int(found[1])
-    name = names[number] if number < len(names) else f"number {number + 1}"
-    return f"component {name}, {found[2]}" if found[2] else f"component {name}"
+    name = found[2]
+    if not name:
+        names, number = _components(asked), int(found[1])
+        name = names[number] if number < len(names) else f"number {number + 1}"
+    return f"component {name}, {found[3]}" if found[3] else f"component {name}"
 
 
 def _components(asked: Obj | None) -> list[str]:

@@ -158,6 +158,23 @@ def test_fields_of_one_owner_are_named_together() -> None:
     assert said.startswith("hpa (as v1) owns spec.a, spec.c; ci (as v1) owns spec.b. Give it")
 
 
+def test_an_owner_that_applies_is_named_without_a_version() -> None:
+    cause = {
+        "message": 'conflict with "faultline-dgd-restart"',
+        "field": ".spec.restart.id",
+        "reason": "FieldManagerConflict",
+    }
+    said = explain(409, {"message": "1 conflict", "details": {"causes": [cause]}}, "?")
+    assert said.startswith("faultline-dgd-restart owns spec.restart.id. Give it the value")
+
+
+def test_a_service_of_v1alpha1_is_named_as_a_component_is() -> None:
+    text = "Invalid value: -1: spec.services.decode.replicas in body should be greater than or "
+    cause = {"message": f"{text}equal to 0", "field": "spec.services.decode.replicas"}
+    said = explain(422, {"message": "?", "details": {"causes": [cause]}}, "?")
+    assert said == "component decode, replicas: it is -1: it should be greater than or equal to 0."
+
+
 @pytest.mark.parametrize(
     ("status", "answer", "said"),
     [(403, {"message": "pods is forbidden"}, "pods is forbidden"), (503, {}, "503 Refused")],
