@@ -145,7 +145,8 @@ class Resource:
                 raise conflict(*owner)
         managed(new, field_manager, content)
         if not dry_run:
-            self.api.writes.append(f"apply {self.kind} {name} as {field_manager}")
+            by_force = " by force" if force_conflicts else ""
+            self.api.writes.append(f"apply {self.kind} {name} as {field_manager}{by_force}")
             self.api.applied[(*place, field_manager)] = copy.deepcopy(content)
             new = self.shown(self.api.put(new))
         return Answer(new)

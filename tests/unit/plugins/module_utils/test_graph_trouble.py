@@ -150,7 +150,8 @@ def test_of_two_containers_the_hopeless_one_is_named() -> None:
         pytest.param([broken("old")], id="one that was there before the change"),
         pytest.param([broken(hash_=NEW)], id="one that a revert has left behind"),
         pytest.param(
-            [broken("f1", None) | {"status": {"phase": "Failed"}}], id="one that a kubelet left"
+            [pod(phase="Failed", containerStatuses=[waits("InvalidImageName")])],
+            id="one that a kubelet left",
         ),
     ],
 )

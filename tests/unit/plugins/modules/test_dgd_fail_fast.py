@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -110,7 +111,9 @@ def test_a_pod_without_a_place_ends_the_wait_when_its_time_is_up_though_nothing_
 ) -> None:
     spoil(deployed, **no_place())
     assert "Not seen within" in run(dgd, **SETTLED, timeout=0.3)["msg"]
+    begun = time.monotonic()
     result = run(dgd, **SETTLED, **LONG, unschedulable_grace=0.3)
+    assert 0.3 <= time.monotonic() - begun < LONG["timeout"] / 2
     said = "pod w1 cannot be scheduled: 0/3 nodes are available"
     assert result["msg"] == f"Waiting cannot help: {said}."
 

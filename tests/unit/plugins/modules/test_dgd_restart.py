@@ -37,6 +37,17 @@ def test_all_of_it_is_restarted_by_the_operators_own_field_once_for_each_id(
     assert run(dgd, **RESTART, restart_id="r2")["changed"] is True
 
 
+def test_only_the_field_that_whoever_restarted_last_owns_is_taken_by_force(
+    deployed: Api, run: Run
+) -> None:
+    run(dgd, **RESTART, restart_id="r1")
+    run(dgd, **RESTART, component="Frontend", restart_id="r2")
+    assert deployed.writes == [
+        "apply DynamoGraphDeployment mock as faultline-dgd-restart by force",
+        "apply DynamoGraphDeployment mock as faultline-dgd-restart-component",
+    ]
+
+
 def test_a_restart_without_an_id_is_always_another_one(deployed: Api, run: Run) -> None:
     first, second = run(dgd, **RESTART), run(dgd, **RESTART)
     assert (first["changed"], second["changed"]) == (True, True)
