@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from ._client import Obj
 from ._conditions import ready
 from ._errors import FaultlineError
-from ._predicates import HASH_LABEL, node_released, ready_pod
+from ._node_predicates import node_released
+from ._objects import HASH_LABEL, RUN_LABEL, ready_pod
 
 GPU = "nvidia.com/gpu"
 PRESENT = "nvidia.com/gpu.present"
 ALLOWED = ("faultline.dev/drill", "allowed")
-RUN_LABEL = "faultline.dev/run"
 SENTINEL = {
     "DaemonSet": ("syslog-health-monitor-regular", "platform-connectors"),
     "Deployment": ("fault-quarantine", "node-drainer", "fault-remediation"),

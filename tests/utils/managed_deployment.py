@@ -35,12 +35,13 @@ from ansible_collections.faultline.gpu.plugins.module_utils._errors import (
     FaultlineError,
     WaitTimeout,
 )
-from ansible_collections.faultline.gpu.plugins.module_utils._predicates import (
+from ansible_collections.faultline.gpu.plugins.module_utils._graph_predicates import graph_settled
+from ansible_collections.faultline.gpu.plugins.module_utils._node_predicates import on_healthy_nodes
+from ansible_collections.faultline.gpu.plugins.module_utils._objects import (
+    COMPONENT_LABEL,
     GRAPH_LABEL,
-    graph_settled,
-    on_healthy_nodes,
+    RUN_LABEL,
 )
-from ansible_collections.faultline.gpu.plugins.module_utils._snapshot import RUN_LABEL
 from ansible_collections.faultline.gpu.plugins.module_utils._watch import Snapshot, wait
 
 from .hw_fault_helpers import HWFaultConfig, HWFaultManager
@@ -49,7 +50,6 @@ from .roles import TREE, Roles
 
 log = logging.getLogger("faultline.deployment")
 
-COMPONENT_LABEL = "nvidia.com/dynamo-component"
 PHASES = {
     phase["number"]: phase
     for phase in yaml.safe_load((TREE / "playbooks/vars/phases.yml").read_text())["drill_phases"]

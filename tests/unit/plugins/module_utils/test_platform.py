@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ansible_collections.faultline.gpu.plugins.module_utils import _platform as platform
 from ansible_collections.faultline.gpu.plugins.module_utils._errors import FaultlineError
-from ansible_collections.faultline.gpu.plugins.module_utils._predicates import HASH_LABEL
+from ansible_collections.faultline.gpu.plugins.module_utils._objects import HASH_LABEL
 
 Object = dict[str, Any]
 
