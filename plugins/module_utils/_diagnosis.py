@@ -12,8 +12,8 @@ from typing import Any
 
 from ._client import Obj
 from ._images import fix_for, waiting
+from ._objects import conditions
 from ._platform import free_by_node, gpu_limit, gpu_nodes
-from ._predicates import conditions
 
 Finding = dict[str, str]
 HOSTNAME = "kubernetes.io/hostname"

@@ -8,18 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from ._client import Obj
 from ._conditions import ready
 from ._diagnosis import Finding, finding
-from ._platform import SENTINEL, drainer_mode, drainer_problem, opted_out
-from ._predicates import (
+from ._node_predicates import (
     CONNECTOR,
     MANUAL,
     MONITOR,
     STATE_LABEL,
     XID_CONDITION,
-    conditions,
     names_run,
     quarantined_events,
-    ready_pod,
 )
+from ._objects import conditions, ready_pod
+from ._platform import SENTINEL, drainer_mode, drainer_problem, opted_out
 
 # Without these labels the monitor's DaemonSet puts no pod on a node.
 GATES = {

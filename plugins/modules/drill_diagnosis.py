@@ -70,7 +70,7 @@ from ..module_utils import _diagnosis, _diagnosis_node
 from ..module_utils._client import HOST, NAMESPACE, NODE, POD, Cluster, Kind, Obj
 from ..module_utils._errors import FaultlineError
 from ..module_utils._module import run
-from ..module_utils._predicates import BREAKER, node_released
+from ..module_utils._node_predicates import BREAKER, node_released
 
 
 def sentinel(cluster: Cluster, p: dict[str, Any], node: Obj | None, pods: list[Obj]) -> list[Any]:
