@@ -7,6 +7,8 @@ them when the process that loaded them ends; a detached child must therefore not
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import ssl
 import urllib.error
@@ -57,9 +59,17 @@ class Access:
             with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:
                 return int(answer.status), answer.read().decode(errors="replace")
         except urllib.error.HTTPError as error:
-            return error.code, error.read().decode(errors="replace")
-        except OSError as error:
-            return 0, str(error)
+            return error.code, _body(error)
+        except (OSError, http.client.HTTPException) as error:
+            # A pod that dies while its log is read breaks the answer off.
+            return 0, str(error) or type(error).__name__
+
+
+def _body(error: urllib.error.HTTPError) -> str:
+    """Text of an answer that is an error, as far as it came."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return error.read().decode(errors="replace")
+    return ""
 
 
 def configuration(kubeconfig: str | None = None, context: str | None = None) -> Any:

@@ -75,6 +75,11 @@ class Cluster:
                 f"The API server at {found.host} does not answer: {error}."
             ) from error
 
+    @property
+    def address(self) -> str:
+        """Address of the API server."""
+        return str(self._configuration.host)
+
     def access(self) -> _access.Access:
         """The same API server for what is no object: logs, metrics, services behind its proxy."""
         return _access.of(self._configuration)

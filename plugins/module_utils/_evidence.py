@@ -18,10 +18,19 @@ Obj = Mapping[str, Any]
 
 HIDDEN = "(not kept)"
 SECRET_NAME = re.compile(r"(?i)token$|secret|passw|api_?key|access_?key|private_?key|credential")
+# A name that tells of a secret with its value behind it, as options, assignments, headers and JSON
+# have it, quoted or not; what follows Bearer and Basic; user and password of an address.
 SECRET_TEXT = re.compile(
-    r"(?i)(--[\w-]*(?:token|secret|password|api-key|credential)s?[= ]"
-    r"|bearer |authorization: basic )(?!\(not kept)\S+"
+    r"""(?ix)
+    ( (?:--)? [\w-]* (?:_token|-token|\btoken|secret|passw(?:or)?d|api[_-]?key|credential)s?
+      ["']? (?: \s*[=:]\s* | (?<=\w)\ (?=\S) ) \[?
+    | bearer\  | authorization:\ basic\ )
+    (?: "[^"]*" | '[^']*' | (?!\(not\ kept) [^\s,}\]]+ )
+    """
 )
+USER_INFO = re.compile(r"(\w+://)[^/\s:@]+:[^/\s@]+@")
+# A shorter literal occurs by chance everywhere, and hides nothing worth it.
+LEAST = 6
 # Where metrics are, by the port's name as the Dynamo operator sets it (recorded), or its number.
 METRICS_PORTS = {"http": 8000, "system": 9090}
 DROPPED_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
@@ -55,8 +64,9 @@ def secrets_in(value: Any) -> set[str]:
 def hidden(text: str, secrets: Iterable[str]) -> str:
     """The text without the secrets, and without what follows an option that tells of one."""
     for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
-    return SECRET_TEXT.sub(rf"\1{HIDDEN}", text)
+        if len(secret) >= LEAST:
+            text = text.replace(secret, HIDDEN)
+    return USER_INFO.sub(rf"\1{HIDDEN}@", SECRET_TEXT.sub(rf"\1{HIDDEN}", text))
 
 
 def cleaned(value: Any, secrets: Iterable[str] = ()) -> Any:

@@ -21,13 +21,12 @@ from ._objects import (
 )
 
 UNSCHEDULABLE, OUT_OF_MEMORY, CRASHING = "Unschedulable", "OOMKilled", "CrashLoopBackOff"
+# The kubelet goes on trying after any of these; what has backed off has failed more than once.
 PULLING = ("ErrImagePull", "ImagePullBackOff")
-CREATING = (
-    "InvalidImageName",
-    "ErrImageNeverPull",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-)
+NAMES = ("InvalidImageName", "ErrImageNeverPull")
+CREATING = ("CreateContainerConfigError", "CreateContainerError")
+# What may pass by itself counts only after a grace.
+PASSING = (UNSCHEDULABLE, "ErrImagePull", *CREATING, "failed")
 # A worker whose second crash put it into CrashLoopBackOff, after one restart, came back by itself
 # (recorded); the third crash is one too many.
 RESTARTS = 2
@@ -70,16 +69,17 @@ def _of_container(pod: str, container: Obj) -> Trouble | None:
     why, message = waiting.get("reason"), waiting.get("message") or ""
     restarts = container.get("restartCount") or 0
     ended = f"{restarts} restarts, ended with {last.get('reason')} {last.get('exitCode')}"
-    if last.get("reason") == OUT_OF_MEMORY and not container.get("ready"):
+    again = "running" in state and restarts < RESTARTS
+    if last.get("reason") == OUT_OF_MEMORY and not container.get("ready") and not again:
         return Trouble(pod, container["name"], OUT_OF_MEMORY, ended, True)
     if why == CRASHING:
         text = f"{ended}: {message}" if message else ended
         return Trouble(pod, container["name"], why, text, restarts >= RESTARTS)
     if why in PULLING:
         # The kubelet's message says what the registry answered: without it nobody can act.
-        return Trouble(pod, container["name"], why, message, bool(message))
-    if why in CREATING:
-        return Trouble(pod, container["name"], why, message, True)
+        return Trouble(pod, container["name"], why, message, bool(message) and why not in PASSING)
+    if why in (*NAMES, *CREATING):
+        return Trouble(pod, container["name"], why, message, why not in PASSING)
     return None
 
 
@@ -125,17 +125,22 @@ def _generation(pod: Obj) -> str | None:
     return _labels(pod).get(HASH_LABEL) or _labels(pod).get(TEMPLATE_LABEL)
 
 
-def without_place(pods: Iterable[Obj], before: Mapping[str, float], now: float) -> dict[str, float]:
-    """Since when each pod that cannot be scheduled waits for nothing but others to make room.
+def in_trouble(
+    graph: Obj | None, pods: Iterable[Obj], before: Mapping[str, float], now: float
+) -> dict[str, float]:
+    """Since when pods, and the graph itself, have a trouble that may pass by itself, by name.
 
-    While a pod of the graph is on its way out, its GPU is about to become free: the time counts
-    anew from then. `before` is the last answer; times are in seconds of any one clock.
+    Being without a place counts anew while a pod of the graph is on its way out, for its GPU is
+    about to become free. The operator calls a graph failed on any error of its own, and tries
+    again. `before` is the last answer; times are in seconds of any one clock.
     """
     rows = list(pods)
-    if any(p["metadata"].get("deletionTimestamp") for p in rows):
-        return {}
-    found = [t for t in (trouble(p) for p in rows) if t and t.reason == UNSCHEDULABLE]
-    return {t.pod: before.get(t.pod, now) for t in found}
+    leaving = any(p["metadata"].get("deletionTimestamp") for p in rows)
+    found = [t for t in (trouble(p) for p in rows) if t and t.reason in PASSING]
+    names = [t.pod for t in found if not (leaving and t.reason == UNSCHEDULABLE)]
+    if graph and (graph.get("status") or {}).get("state") == "failed":
+        names.append(f"DGD {graph['metadata']['name']}")
+    return {name: before.get(name, now) for name in names}
 
 
 def give_up(
@@ -150,18 +155,21 @@ def give_up(
     Of no account are pods that are ending, that are Ready, that sit on nodes out of service
     (`elsewhere`: there a fault makes them crash, and the drainer takes them away), that were there
     before a change (`known`, names) or that are not of the specification of now; none counts while
-    the status is older than that. A pod that cannot be scheduled counts when its time is up
-    (`overdue`, names).
+    the status is older than that. What may pass by itself counts when its time is up (`overdue`,
+    names as `in_trouble` gives them); a graph that has failed need not have a status of now.
     """
-    if not graph or not up_to_date(graph):
+    if not graph:
         return
-    if graph["status"].get("state") == "failed":
+    subject = f"DGD {graph['metadata']['name']}"
+    if (graph.get("status") or {}).get("state") == "failed" and subject in overdue:
         ready = conditions(graph).get("Ready", {})
         raise WaitFailed(
-            f"DGD {graph['metadata']['name']} has failed ({ready.get('reason') or 'no reason'}): "
+            f"{subject} has failed ({ready.get('reason') or 'no reason'}): "
             f"{ready.get('message') or 'it says no more'}.",
             reason=ready.get("reason"),
         )
+    if not up_to_date(graph):
+        return
     for pod in current(graph, pods):
         meta, name = pod["metadata"], pod["metadata"]["name"]
         ends = meta.get("deletionTimestamp") or turned_down(pod) or ready_pod(pod)

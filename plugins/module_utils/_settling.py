@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ._client import GRAPH, NODE, Kind
 from ._graph_predicates import graph_restarted, graph_settled
-from ._graph_trouble import give_up, without_place
+from ._graph_trouble import give_up, in_trouble
 from ._node_predicates import on_healthy_nodes, out_of_service
 from ._objects import GRAPH_LABEL, Answer
 from ._watch import Snapshot
@@ -27,7 +27,8 @@ def kinds(namespace: str, name: str) -> dict[str, Kind]:
 class Settling:
     """A condition for `wait`, whose `again` belongs to it.
 
-    `grace` is how many seconds a pod may be without a place, `known` are names of pods that were
+    `grace` is how many seconds a trouble may last that can pass by itself (a pod without a place,
+    an image that was not pulled at once), `known` are names of pods that were
     there before a change, `restart_id` is the restart that must have ended. `said` is what was
     seen last.
     """
@@ -59,13 +60,13 @@ class Settling:
             good, where = on_healthy_nodes(pods, now["nodes"].values())
             self.said = f"{self.said}; {where}"
         if self.fail_fast and not good:
-            self._since = without_place(pods, self._since, self.clock())
+            self._since = in_trouble(graph, pods, self._since, self.clock())
             overdue = {n for n, t in self._since.items() if self.clock() - t >= self.grace}
             give_up(graph, pods, out_of_service(now["nodes"].values()), self.known, overdue)
         return good, self.said
 
     def again(self) -> float:
-        """Seconds until the next pod has been without a place for too long."""
+        """Seconds until the next trouble has lasted too long."""
         now = self.clock()
         left = (begun + self.grace - now for begun in self._since.values())
         return min((seconds for seconds in left if seconds > 0), default=float("inf"))

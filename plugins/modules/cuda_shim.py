@@ -29,6 +29,11 @@ options:
     description: Its namespace.
     type: str
     required: true
+  run_id:
+    description:
+      - With V(absent) the run that the deployment must belong to, by its label C(faultline.dev/run);
+        a deployment of anybody else is left alone.
+    type: str
   build_id:
     description: Build of the shim, a folder in O(host_path). Required for V(present).
     type: str
@@ -73,11 +78,12 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._client import GRAPH, NODE, POD, Cluster, Obj
-from ..module_utils._dgd_overlay import kind_in, overlay, parts, schema_of
+from ..module_utils._dgd_overlay import kind_in, overlay, parts, schema_of, stripped
 from ..module_utils._dgd_spec import BETA
 from ..module_utils._errors import FaultlineError
 from ..module_utils._graph_predicates import worker_components
 from ..module_utils._module import run
+from ..module_utils._objects import RUN_LABEL
 from ..module_utils._platform import free_by_node, gpu_limit
 from ..module_utils._shim_predicates import SHIM_VOLUME
 
@@ -110,11 +116,31 @@ def additions(host_path: str, control_path: str, build_id: str) -> Obj:
     }
 
 
+MARKS = (SHIM_VOLUME, CONTROL_VOLUME, "FAULTLINE_CONTROL", LIBRARY)
+# What can be nobody's but ours: a library of that name may be somebody else's copy.
+OURS = (SHIM_VOLUME, CONTROL_VOLUME, "FAULTLINE_CONTROL", f"{SHIM_AT}/{LIBRARY}")
+
+
+def take_out(module: AnsibleModule, cluster: Cluster, workers: list[str]) -> Obj:
+    """Take out what bears our names where the API server has forgotten whose it is.
+
+    Raises FaultlineError when somebody writes to the DGD at the same time.
+    """
+    p = module.params
+    graph = cluster.get(GRAPH, p["name"], p["namespace"]) or {}
+    parts = stripped(graph, workers, OURS)
+    # With its version, a change that came in between is not overwritten.
+    meta = {"resourceVersion": graph["metadata"]["resourceVersion"]}
+    if module.check_mode:
+        return graph | {"spec": graph["spec"] | {"components": parts}}
+    change = {"metadata": meta, "spec": {"components": parts}}
+    return cluster.patch(GRAPH, p["name"], change, p["namespace"]) or graph
+
+
 def traces(graph: Obj, workers: list[str]) -> list[str]:
     """Names of workers that mention the shim."""
-    marks = (SHIM_VOLUME, CONTROL_VOLUME, "FAULTLINE_CONTROL", LIBRARY)
     texts = {name: json.dumps(part) for name, part in parts(graph).items() if name in workers}
-    return [name for name, text in texts.items() if any(mark in text for mark in marks)]
+    return [name for name, text in texts.items() if any(mark in text for mark in MARKS)]
 
 
 def room(cluster: Cluster, graph: Obj) -> str:
@@ -162,7 +188,9 @@ def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     """Do what the options say."""
     p = module.params
     graph = cluster.get(GRAPH, p["name"], p["namespace"]) if cluster.has(GRAPH) else None
-    if not graph:
+    run_id = (((graph or {}).get("metadata") or {}).get("labels") or {}).get(RUN_LABEL)
+    theirs = p["state"] == "absent" and p["run_id"] and run_id != p["run_id"]
+    if not graph or theirs:
         if p["state"] == "absent":
             return {"components": [], "room": "", "generation": 0}
         raise FaultlineError(f"There is no DGD {p['name']} in {p['namespace']}: deploy it first.")
@@ -189,6 +217,9 @@ def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
         after = planned
     left = traces(after, names)
     if p["state"] == "absent" and left:
+        after = take_out(module, cluster, names)
+        changed, left = True, traces(after, names)
+    if p["state"] == "absent" and left:
         raise FaultlineError(
             f"Component {', '.join(left)} still mentions the shim: somebody else put it there.",
             components=left,
@@ -209,6 +240,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "name": {"type": "str", "required": True},
             "namespace": {"type": "str", "required": True},
+            "run_id": {"type": "str"},
             "build_id": {"type": "str"},
             "host_path": {"type": "path", "default": "/var/lib/faultline/shim"},
             "control_path": {"type": "path", "default": "/var/lib/faultline/control"},

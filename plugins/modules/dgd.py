@@ -220,6 +220,10 @@ def remove(module: AnsibleModule, cluster: Cluster, name: str) -> dict[str, Any]
     namespace = module.params["namespace"]
     before = cluster.get(GRAPH, name, namespace) if cluster.has(GRAPH) else None
     diff = {"before": before or {}, "after": {}}
+    stranger = foreign(before, module.params["labels"])
+    if stranger:
+        seen = f"left alone: {stranger.partition(', not')[0]}"
+        return {"changed": False, "seen": seen, "seconds": 0.0}
     if not before or module.check_mode:
         return {"changed": bool(before), "seen": f"no DGD {name}", "seconds": 0.0, "diff": diff}
     cluster.delete(GRAPH, name, namespace, propagationPolicy="Foreground")

@@ -118,13 +118,26 @@ class HWFaultManager:
     def remember(self, **facts: Any) -> None:
         """Add facts to the record of the run, which a fresh process needs to undo it."""
         mine = {"namespace": self.namespace, "graph": self.deployment_name}
-        owner = {"process": os.getpid(), "host": socket.gethostname()}
+        owner = {
+            "process": os.getpid(),
+            "host": socket.gethostname(),
+            "cluster": self.cluster.address,
+        }
         facts = {key: value for key, value in facts.items() if value is not None}
         _record.keep(str(self.results_dir), self.run_id, mine | owner | facts, False)
 
     async def setup(self) -> None:
         """Check that the XID makes NVSentinel act, and that a node it watches can be spared."""
         self.remember(xid=self.config.xid_type)
+        if not (self.folder / "before.json").exists():
+            # By itself: the deployment is the caller's, and only what is added to it is undone.
+            self.remember(graph_is_ours=False)
+            await self.roles.role(
+                "evidence",
+                "preflight",
+                evidence_run=str(self.folder),
+                evidence_namespace=self.namespace,
+            )
         found = await self.roles.roles(
             [
                 self._xid("preflight"),

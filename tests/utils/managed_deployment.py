@@ -186,6 +186,7 @@ class ManagedDeployment:
             run = _run.load(record.parent)
             over = (record.parent / "report.json").exists() and run["run_id"] != owner
             mine = run.get("host") == socket.gethostname() and not alive(run.get("process"))
+            mine = mine and run.get("cluster") == self.cluster.address
             if mine and not over and not record.parent.is_symlink():
                 log.warning("run %s was interrupted: undoing it", run["run_id"])
                 await self._undo(str(run["run_id"]))
@@ -203,8 +204,8 @@ class ManagedDeployment:
         return (there.get("metadata", {}).get("labels") or {}).get(RUN_LABEL)
 
     async def _undo(self, run_id: str) -> dict[str, Any]:
-        found = await self.roles.playbook(
-            "cleanup", drill_results_dir=str(self.log_dir), drill_run_id=run_id
+        found = await self.roles.way_back(
+            drill_results_dir=str(self.log_dir), drill_run_id=run_id
         )
         report: dict[str, Any] = found["drill_report"]["report"]
         return report

@@ -48,6 +48,8 @@ class PortForward:
                 self.local_port = int(found.group(1))
                 break
         late.cancel()
+        # kubectl says a line per connection: a pipe that nobody reads would stop it one day.
+        threading.Thread(target=self._process.stdout.read, daemon=True).start()
         if not hasattr(self, "local_port"):
             self.stop()
             raise FaultlineError(f"No port-forward to {pod}:{port}: {said.strip() or 'no word'}")
@@ -66,8 +68,6 @@ class PortForward:
         """End it."""
         self._process.terminate()
         self._process.wait()
-        if self._process.stdout:
-            self._process.stdout.close()
 
     def __enter__(self) -> Self:
         return self

@@ -9,11 +9,16 @@ play first.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import select
+import signal
 import sys
 import tempfile
 import threading
+import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +30,31 @@ TREE = Path(__file__).resolve().parents[2]
 log = logging.getLogger("faultline.roles")
 
 Results = dict[str, Any]
+# Marks the processes of one play, in their environment.
+MARK = "FAULTLINE_PLAY"
 FAILED = ("runner_on_failed", "runner_on_unreachable")
+
+
+def marked(mark: str) -> list[int]:
+    """Processes that have `mark` in their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and mark.encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def end_all(mark: str, seconds: float = 10) -> None:
+    """End what a cancelled play has left: its modules run in sessions of their own and go on."""
+    deadline = time.monotonic() + seconds
+    while (left := marked(mark)) and time.monotonic() < deadline:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                handle = os.pidfd_open(pid)
+                os.kill(pid, signal.SIGKILL)
+                select.select([handle], [], [], max(0.0, deadline - time.monotonic()))
+                os.close(handle)
 
 
 class Listener:
@@ -86,22 +115,34 @@ class Roles:
             for name, entry, variables in parts
         ]
         play = {"name": "Roles", "hosts": "localhost", "gather_facts": False, "tasks": tasks}
-        return await self._run(playbook=[play])
+        return await self._run(False, playbook=[play])
 
     async def playbook(self, name: str, **variables: Any) -> Results:
         """Run a playbook of the collection with extra variables."""
         path = str(TREE / "playbooks" / f"{name}.yml")
-        return await self._run(playbook=path, extravars=variables)
+        return await self._run(False, playbook=path, extravars=variables)
 
-    async def _run(self, **what: Any) -> Results:
+    async def way_back(self, **variables: Any) -> Results:
+        """Run the cleanup playbook to its end, also when the caller is cancelled meanwhile."""
+        path = str(TREE / "playbooks" / "cleanup.yml")
+        return await self._run(True, playbook=path, extravars=variables)
+
+    async def _run(self, to_the_end: bool, **what: Any) -> Results:
         listener, cancelled = Listener(), threading.Event()
         task = asyncio.create_task(asyncio.to_thread(self._play, listener, cancelled, what))
-        try:
-            status = await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancelled.set()
-            await asyncio.wait([task])
-            raise
+        interrupt: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError as error:
+                interrupt = error
+                if to_the_end:
+                    log.warning("everything is being undone: please wait")
+                else:
+                    cancelled.set()
+        if interrupt:
+            raise interrupt
+        status = task.result()
         if listener.failures:
             raise FaultlineError(listener.failures[0])
         if status != "successful":
@@ -118,6 +159,7 @@ class Roles:
         }
         if self.kubeconfig:
             environment["KUBECONFIG"] = self.kubeconfig
+        environment[MARK] = uuid.uuid4().hex
         with tempfile.TemporaryDirectory(prefix="faultline-") as folder:
             runner = ansible_runner.run(
                 private_data_dir=folder,
@@ -126,6 +168,9 @@ class Roles:
                 event_handler=listener,
                 cancel_callback=cancelled.is_set,
                 quiet=True,
+                suppress_env_files=True,
                 **what,
             )
+        if cancelled.is_set():
+            end_all(f"{MARK}={environment[MARK]}")
         return str(runner.status)

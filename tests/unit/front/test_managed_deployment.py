@@ -46,6 +46,10 @@ class FakeRoles:
     async def role(self, name: str, entry: str = "main", **variables: Any) -> dict[str, Any]:
         return await self.roles([(name, entry, variables)])
 
+    async def way_back(self, **variables: Any) -> dict[str, Any]:
+        self.run("cleanup", variables)
+        return RESULTS
+
     async def playbook(self, name: str, **variables: Any) -> dict[str, Any]:
         self.run(name, variables)
         return RESULTS
@@ -59,6 +63,8 @@ class FakeRoles:
 
 class FakeCluster:
     """Answers for one namespace, one node, and pods."""
+
+    address = "https://k8s"
 
     def __init__(self) -> None:
         self.owner: str | None = None
@@ -191,9 +197,12 @@ def test_a_phase_that_fails_is_noted_with_its_reason(make: Make) -> None:
     assert notes(deployment)[-1] == (3, "failed", "only 50 % good")
 
 
-def interrupted(folder: Path, run_id: str, pid: int, host: str | None = None) -> None:
+def interrupted(
+    folder: Path, run_id: str, pid: int, host: str | None = None, cluster: str = "https://k8s"
+) -> None:
     (folder / run_id).mkdir(parents=True)
     record = {"run_id": run_id, "process": pid, "host": host or socket.gethostname()}
+    record["cluster"] = cluster
     (folder / run_id / "run.json").write_text(json.dumps(record))
 
 
@@ -215,10 +224,12 @@ def test_a_run_whose_process_was_killed_is_undone_first(
     assert ran(deployment).count("cleanup") == 2
 
 
-@pytest.mark.parametrize("whose", ["a living process", "another machine", "a finished run"])
+@pytest.mark.parametrize("whose", ["a living process", "another machine", "another cluster", "a finished run"])
 def test_runs_of_others_are_left_alone(make: Make, tmp_path: Path, dead: int, whose: str) -> None:
     host = "elsewhere" if whose == "another machine" else None
-    interrupted(tmp_path, "run-0", os.getpid() if whose == "a living process" else dead, host)
+    cluster = "https://other" if whose == "another cluster" else "https://k8s"
+    pid = os.getpid() if whose == "a living process" else dead
+    interrupted(tmp_path, "run-0", pid, host, cluster)
     if whose == "a finished run":
         (tmp_path / "run-0/report.json").write_text("{}")
     deployment = make()

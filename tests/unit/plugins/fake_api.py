@@ -61,6 +61,18 @@ def merged(old: Any, new: Any) -> Any:
     return copy.deepcopy(new)
 
 
+def merge_patched(old: Any, change: Any) -> Any:
+    """`old` after a JSON merge patch: lists are replaced, what is None goes."""
+    if not isinstance(change, dict):
+        return copy.deepcopy(change)
+    new = dict(old) if isinstance(old, dict) else {}
+    for key, value in change.items():
+        new[key] = merge_patched(new.get(key), value)
+        if value is None:
+            del new[key]
+    return new
+
+
 def without(obj: Any, given: Any, kept: Any) -> Any:
     """`obj` less what a manager gave before and does not give any more; None of nothing left."""
     if isinstance(obj, dict) and isinstance(given, dict):
@@ -159,7 +171,7 @@ class Resource:
     def patch(
         self, body: Object, name: str, namespace: str | None = None, content_type: str = ""
     ) -> Answer:
-        new = merged(self.api.one(self.kind, name, namespace), body)
+        new = merge_patched(self.api.one(self.kind, name, namespace), body)
         self.api.writes.append(f"patch {self.kind} {name}")
         return Answer(self.api.put(new))
 

@@ -219,18 +219,22 @@ def test_nothing_is_given_up_on_a_status_that_is_older_than_the_specification(
     troubles.give_up(None, [broken()])
 
 
-def test_a_graph_that_the_operator_calls_failed_ends_the_wait() -> None:
+def test_a_graph_that_stays_failed_ends_the_wait_and_one_that_is_so_for_a_moment_does_not() -> None:
+    failed = graph("bad_thing", state="failed", observedGeneration=1)
+    troubles.give_up(failed, [])
+    since = troubles.in_trouble(failed, [], {}, 3.0)
+    assert since == {"DGD agg": 3.0}
     with pytest.raises(WaitFailed, match=r"^DGD agg has failed \(bad_thing\): why\.$"):
-        troubles.give_up(graph("bad_thing", state="failed"), [])
+        troubles.give_up(failed, [], overdue=since)
 
 
 def test_time_without_a_place_counts_only_while_no_pod_of_the_graph_is_ending() -> None:
-    since = troubles.without_place([unschedulable(), pod("w2")], {}, 5.0)
+    since = troubles.in_trouble(graph(), [unschedulable(), pod("w2")], {}, 5.0)
     assert since == {"w1": 5.0}
-    since = troubles.without_place([unschedulable(), unschedulable("w3")], since, 9.0)
+    since = troubles.in_trouble(None, [unschedulable(), unschedulable("w3")], since, 9.0)
     assert since == {"w1": 5.0, "w3": 9.0}
-    assert troubles.without_place([unschedulable(), ending(pod("w2"))], since, 11.0) == {}
-    assert troubles.without_place([pod("w1")], since, 12.0) == {}
+    assert troubles.in_trouble(None, [unschedulable(), ending(pod("w2"))], since, 11.0) == {}
+    assert troubles.in_trouble(graph(), [pod("w1")], since, 12.0) == {}
 
 
 def test_a_pod_without_a_place_ends_the_wait_when_its_time_is_up() -> None:
@@ -255,7 +259,7 @@ def given_up(recording: Recording, grace: float) -> tuple[float, str] | None:
         for second in range(math.ceil(begin), math.ceil(end))
     ]
     for seconds, found, pods in sorted(moments + silent, key=lambda moment: moment[0]):
-        since = troubles.without_place(pods, since, seconds)
+        since = troubles.in_trouble(found, pods, since, seconds)
         overdue = {name for name, begun in since.items() if seconds - begun >= grace}
         try:
             troubles.give_up(found, pods, overdue=overdue)

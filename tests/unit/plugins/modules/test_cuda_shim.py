@@ -313,3 +313,29 @@ def test_a_preload_in_the_envs_of_a_v1alpha1_worker_is_left_alone(alpha: Api, ru
     alpha.cluster().apply(definition, "faultline-dgd")
     result = run(cuda_shim, **PRESENT)
     assert result["msg"].startswith("Component VllmDecodeWorker sets LD_PRELOAD itself")
+
+
+def test_it_is_taken_out_by_name_when_the_api_server_has_forgotten_whose_it_is(
+    roomy: Api, run: Run
+) -> None:
+    run(cuda_shim, **PRESENT)
+    # What an API server does when it writes an object whose conversion webhook does not answer.
+    roomy.applied.clear()
+    assert run(cuda_shim, check=True, **ABSENT)["changed"] is True
+    assert "libfaultline" in str(spec(roomy))
+    result = run(cuda_shim, **ABSENT)
+    assert result["changed"] is True
+    assert spec(roomy) == BASE
+    assert run(cuda_shim, **ABSENT)["changed"] is False
+
+
+def test_on_the_way_back_a_deployment_of_another_run_is_left_alone(roomy: Api, run: Run) -> None:
+    run(cuda_shim, **PRESENT)
+    before = spec(roomy)
+    result = run(cuda_shim, **ABSENT, run_id="run-1")
+    assert (result["changed"], spec(roomy)) == (False, before)
+    mine = graph(before)
+    mine["metadata"]["labels"] = {"faultline.dev/run": "run-1"}
+    roomy.put(mine)
+    assert run(cuda_shim, **ABSENT, run_id="run-1")["changed"] is True
+    assert "libfaultline" not in str(spec(roomy))
