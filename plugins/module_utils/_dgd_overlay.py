@@ -62,7 +62,7 @@ def stripped(graph: Obj, names: Collection[str], marks: Collection[str]) -> list
     for component in found:
         pod = (component.get("podTemplate") or {}).get("spec") or {}
         mine = component["name"] in names
-        main = next((c for c in pod.get("containers") or [] if c["name"] == MAIN), {})
+        main: Obj = next((c for c in pod.get("containers") or [] if c["name"] == MAIN), {})
         for place, key in ((main, "env"), (main, "volumeMounts"), (pod, "volumes")):
             if mine and key in place:
                 kept = [e for e in place[key] if not any(mark in json.dumps(e) for mark in marks)]

@@ -22,7 +22,8 @@ SECRET_NAME = re.compile(r"(?i)token$|secret|passw|api_?key|access_?key|private_
 # have it, quoted or not; what follows Bearer and Basic; user and password of an address.
 SECRET_TEXT = re.compile(
     r"""(?ix)
-    ( (?:--)? [\w-]* (?:_token|-token|\btoken|secret|passw(?:or)?d|api[_-]?key|credential)s?
+    ( (?:--)? [\w-]*
+      (?: (?:_|-|\b)token | (?:secret|passw(?:or)?d|api[_-]?key|credential)s? )
       ["']? (?: \s*[=:]\s* | (?<=\w)\ (?=\S) ) \[?
     | bearer\  | authorization:\ basic\ )
     (?: "[^"]*" | '[^']*' | (?!\(not\ kept) [^\s,}\]]+ )

@@ -31,7 +31,8 @@ options:
     required: true
   run_id:
     description:
-      - With V(absent) the run that the deployment must belong to, by its label C(faultline.dev/run);
+      - With V(absent) the run that the deployment must belong to, by its label
+        C(faultline.dev/run);
         a deployment of anybody else is left alone.
     type: str
   build_id:

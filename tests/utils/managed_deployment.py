@@ -204,9 +204,7 @@ class ManagedDeployment:
         return (there.get("metadata", {}).get("labels") or {}).get(RUN_LABEL)
 
     async def _undo(self, run_id: str) -> dict[str, Any]:
-        found = await self.roles.way_back(
-            drill_results_dir=str(self.log_dir), drill_run_id=run_id
-        )
+        found = await self.roles.way_back(drill_results_dir=str(self.log_dir), drill_run_id=run_id)
         report: dict[str, Any] = found["drill_report"]["report"]
         return report
 

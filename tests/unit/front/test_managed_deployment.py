@@ -57,6 +57,8 @@ class FakeRoles:
     def run(self, what: str, variables: dict[str, Any]) -> None:
         self.ran.append(what)
         self.variables[what] = variables
+        if "evidence_run" in variables:
+            (Path(variables["evidence_run"]) / "before.json").write_text("{}")
         if what in self.broken:
             raise FaultlineError(self.broken[what])
 
@@ -224,7 +226,9 @@ def test_a_run_whose_process_was_killed_is_undone_first(
     assert ran(deployment).count("cleanup") == 2
 
 
-@pytest.mark.parametrize("whose", ["a living process", "another machine", "another cluster", "a finished run"])
+@pytest.mark.parametrize(
+    "whose", ["a living process", "another machine", "another cluster", "a finished run"]
+)
 def test_runs_of_others_are_left_alone(make: Make, tmp_path: Path, dead: int, whose: str) -> None:
     host = "elsewhere" if whose == "another machine" else None
     cluster = "https://other" if whose == "another cluster" else "https://k8s"

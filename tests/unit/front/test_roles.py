@@ -41,9 +41,7 @@ def test_a_caller_that_is_cancelled_leaves_no_play_and_no_module_behind(tmp_path
         )
 
         async def cancelled() -> None:
-            play = Roles(str(config)).role(
-                "nvsentinel_wait", "released", nvsentinel_wait_node="n"
-            )
+            play = Roles(str(config)).role("nvsentinel_wait", "released", nvsentinel_wait_node="n")
             task = asyncio.create_task(play)
             # Once the module has connected it is under way.
             await asyncio.to_thread(silent.accept)

@@ -71,6 +71,15 @@ def test_an_object_is_kept_without_bookkeeping_and_without_secrets() -> None:
         ("authorization: basic dXNlcg==", "authorization: basic (not kept)"),
         ("run --hf-token=abc --model m", "run --hf-token=(not kept) --model m"),
         ("a basic test of tokens", "a basic test of tokens"),
+        ("HF_TOKEN=hf_x exec python3", "HF_TOKEN=(not kept) exec python3"),
+        ("api_key='sk-1 2', model='m'", "api_key=(not kept), model='m'"),
+        ("{'api_key': ['sk-1'], 'n': 1}", "{'api_key': [(not kept)], 'n': 1}"),
+        ('{"token": "abc"}', '{"token": (not kept)}'),
+        ("X-Api-Key: abc", "X-Api-Key: (not kept)"),
+        ('--api-key "two words" -v', "--api-key (not kept) -v"),
+        ("nats://user:pw@host:4222", "nats://(not kept)@host:4222"),
+        ("token_ids=[1, 2] num_tokens: 7", "token_ids=[1, 2] num_tokens: 7"),
+        ("max_tokens=16 stop_token=3", "max_tokens=16 stop_token=(not kept)"),
     ],
 )
 def test_a_log_line_is_kept_without_secrets(line: str, kept: str) -> None:
@@ -78,7 +87,11 @@ def test_a_log_line_is_kept_without_secrets(line: str, kept: str) -> None:
 
 
 def test_the_longer_of_two_secrets_is_hidden_first() -> None:
-    assert evidence.hidden("abcd", {"ab", "abcd"}) == "(not kept)"
+    assert evidence.hidden("abcdefgh", {"abcdef", "abcdefgh"}) == "(not kept)"
+
+
+def test_a_short_literal_is_left_where_it_stands_for_something_else() -> None:
+    assert evidence.hidden("2025-01-01", {"1"}) == "2025-01-01"
 
 
 def test_logs_of_restarted_containers_are_kept_twice_and_of_waiting_ones_only_the_earlier() -> None:

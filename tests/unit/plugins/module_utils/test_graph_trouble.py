@@ -86,9 +86,6 @@ OOM = {"reason": "OOMKilled", "exitCode": 137}
     [
         (waits("InvalidImageName"), "InvalidImageName: why"),
         (waits("ErrImageNeverPull"), "ErrImageNeverPull: why"),
-        (waits("CreateContainerConfigError"), "CreateContainerConfigError: why"),
-        (waits("CreateContainerError"), "CreateContainerError: why"),
-        (waits("ErrImagePull"), "ErrImagePull: why"),
         (waits("ImagePullBackOff"), "ImagePullBackOff: why"),
         (
             waits("CrashLoopBackOff", "back-off 20s", ERROR, 2),
@@ -235,6 +232,24 @@ def test_time_without_a_place_counts_only_while_no_pod_of_the_graph_is_ending() 
     assert since == {"w1": 5.0, "w3": 9.0}
     assert troubles.in_trouble(None, [unschedulable(), ending(pod("w2"))], since, 11.0) == {}
     assert troubles.in_trouble(graph(), [pod("w1")], since, 12.0) == {}
+
+
+@pytest.mark.parametrize(
+    "reason", ["ErrImagePull", "CreateContainerConfigError", "CreateContainerError"]
+)
+def test_what_the_kubelet_tries_again_ends_the_wait_only_when_it_lasts(reason: str) -> None:
+    pods = [pod("w1", containerStatuses=[waits(reason)])]
+    troubles.give_up(graph(), pods)
+    since = troubles.in_trouble(graph(), pods, {}, 1.0)
+    with pytest.raises(WaitFailed, match=f"container main of pod w1: {reason}: why"):
+        troubles.give_up(graph(), pods, overdue=since)
+
+
+def test_a_container_that_runs_again_after_it_ran_out_of_memory_may_come_back() -> None:
+    again = {"name": "main", "state": {"running": {}}, "lastState": {"terminated": OOM}}
+    troubles.give_up(graph(), [pod("w1", containerStatuses=[again | {"restartCount": 1}])])
+    with pytest.raises(WaitFailed, match="OOMKilled"):
+        troubles.give_up(graph(), [pod("w1", containerStatuses=[again | {"restartCount": 2}])])
 
 
 def test_a_pod_without_a_place_ends_the_wait_when_its_time_is_up() -> None:

@@ -32,7 +32,7 @@ def spoil(api: Api, **status: Any) -> None:
 
 
 def cannot_pull() -> Object:
-    waiting = {"reason": "ErrImagePull", "message": "localhost/no:1: not found"}
+    waiting = {"reason": "ImagePullBackOff", "message": "localhost/no:1: not found"}
     return {"containerStatuses": [{"name": "main", "state": {"waiting": waiting}}]}
 
 
@@ -45,12 +45,12 @@ def test_a_pod_that_cannot_become_ready_ends_the_wait_and_is_named(deployed: Api
     spoil(deployed, **cannot_pull())
     result = run(dgd, **SETTLED, **LONG)
     assert result["failed"] is True
-    said = "container main of pod w1: ErrImagePull: localhost/no:1: not found"
+    said = "container main of pod w1: ImagePullBackOff: localhost/no:1: not found"
     assert result["msg"] == f"Waiting cannot help: {said}."
     assert result["trouble"] == {
         "pod": "w1",
         "container": "main",
-        "reason": "ErrImagePull",
+        "reason": "ImagePullBackOff",
         "message": "localhost/no:1: not found",
         "hopeless": True,
     }
@@ -60,7 +60,7 @@ def test_who_does_not_want_to_fail_fast_waits_to_the_end(deployed: Api, run: Run
     spoil(deployed, **cannot_pull())
     result = run(dgd, **SETTLED, timeout=0.2, fail_fast=False)
     assert "Not seen within" in result["msg"]
-    assert "w1: ErrImagePull" in result["msg"]
+    assert "w1: ImagePullBackOff" in result["msg"]
 
 
 @pytest.mark.parametrize("spec", [{"unschedulable": True}, {}])
@@ -132,7 +132,9 @@ def test_a_graph_that_has_failed_ends_the_wait(deployed: Api, run: Run) -> None:
     failed = {"type": "Ready", "status": "False", "reason": "bad", "message": "no such thing"}
     graph["status"] |= {"state": "failed", "conditions": [failed]}
     deployed.put(graph)
-    assert run(dgd, **SETTLED, **LONG)["msg"] == "DGD mock has failed (bad): no such thing."
+    assert "Not seen within" in run(dgd, **SETTLED, timeout=0.2)["msg"]
+    found = run(dgd, **SETTLED, **LONG, unschedulable_grace=0.2)
+    assert found["msg"] == "DGD mock has failed (bad): no such thing."
 
 
 def test_the_recorded_rollout_with_a_broken_init_container_ends_the_wait(
