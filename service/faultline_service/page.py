@@ -174,8 +174,11 @@ class Page:
         size = constants()["PAGE_SIZE"]
         handle = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            if os.fstat(handle).st_size != size:
+            facts = os.fstat(handle)
+            if facts.st_size != size:
                 raise ValueError(f"{self.path} is no control page: not {size} bytes long")
+            # By it the evidence of a process says which file it has mapped.
+            self.inode = facts.st_ino
             found = mmap.mmap(handle, size, mmap.MAP_SHARED)
         finally:
             os.close(handle)
@@ -210,11 +213,6 @@ class Page:
     def generation(self) -> int:
         """Number of times the page was written."""
         return number(self.map, "page", "generation")
-
-    @property
-    def inode(self) -> int:
-        """Inode of the file, by which a process's evidence says what it has mapped."""
-        return self.path.stat().st_ino
 
     def allow_genuine(self, allowed: bool) -> None:
         """Say whether entries of mode `genuine` may take effect."""

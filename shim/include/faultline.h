@@ -157,7 +157,7 @@ FL_HIDDEN uint32_t fl_latched(const struct fl_gpu *gpu);
 FL_HIDDEN uint32_t fl_judge(uint32_t slot, const struct fl_question *question);
 
 /* genuine.c */
-FL_HIDDEN void fl_run_faulting_kernel(uint32_t xid);
+FL_HIDDEN void fl_run_faulting_kernel(uint32_t xid, uint32_t serial);
 
 /* evidence.c */
 extern FL_PUBLIC unsigned char faultline_state[FL_STATE_SIZE];

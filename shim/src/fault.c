@@ -151,7 +151,7 @@ static uint32_t apply(uint32_t slot, const struct fl_question *q, const struct f
         return NOTHING;
     case FL_MODE_GENUINE:
         if (fl_genuine_allowed() && q->class == FL_CLASS_S && take(entry))
-            fl_run_faulting_kernel(FL_OF(uint32_t, entry, xid));
+            fl_run_faulting_kernel(FL_OF(uint32_t, entry, xid), FL_OF(uint32_t, entry, serial));
         return NOTHING;
     case FL_MODE_HANG:
         if (q->class == FL_CLASS_T)

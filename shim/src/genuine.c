@@ -50,7 +50,7 @@ static uint32_t launch(const char *image)
 
 /* Launch the kernel that brings this XID about in the current context. A driver that refuses is
  * noted with its code, and nothing else happens. A stream capture of the application is left out. */
-void fl_run_faulting_kernel(uint32_t xid)
+void fl_run_faulting_kernel(uint32_t xid, uint32_t serial)
 {
     const char *image = kernel_for(xid);
     exchange_mode *exchange = FL_REAL(exchange_mode, "cuThreadExchangeStreamCaptureMode");
@@ -59,8 +59,10 @@ void fl_run_faulting_kernel(uint32_t xid)
     uint32_t code = image ? launch(image) : NOT_SUPPORTED;
     if (exchanged)
         exchange(&mode);
-    if (code)
-        FL_STORE(FL_STATE(uint32_t, genuine_refused), code);
-    else
+    if (!code) {
         FL_ADD(FL_STATE(uint32_t, genuine_launched), 1);
+        return;
+    }
+    FL_STORE(FL_STATE(uint32_t, genuine_serial), serial);
+    FL_STORE(FL_STATE(uint32_t, genuine_refused), code);
 }
