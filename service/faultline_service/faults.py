@@ -70,9 +70,8 @@ class Faults:
         self.boot_id = self.kube.boot_id(self.node.name)
         self.cache.begin()
         live = {f["metadata"]["name"] for f in self.mine() if self._phase(f) not in ENDED}
-        kept = [e for e in self.page.entries() if e.fault_id in live]
-        if len(kept) != len(self.page.entries()):
-            self.page.write(kept)
+        if {e.fault_id for e in self.page.entries()} - live:
+            self.page.edit(lambda there: [e for e in there if e.fault_id in live])
         threading.Thread(target=self._work, daemon=True, name="faults").start()
 
     def booted(self, boot_id: str) -> None:
@@ -302,9 +301,10 @@ class Faults:
         done: Obj = {"armed": False}
         entry = self._entry(fault, status) if "cuda" in spec["effects"] else None
         if entry and entry.classes:
-            others = [e for e in self.page.entries() if e.fault_id != name]
             try:
-                generation = self.page.write([*others, entry])
+                generation = self.page.edit(
+                    lambda there: [*(e for e in there if e.fault_id != name), entry]
+                )
             except ValueError as error:
                 raise Refused("PageFull", str(error)) from error
             done = {
@@ -335,10 +335,8 @@ class Faults:
                 )
 
     def _disarm(self, name: str) -> None:
-        entries = self.page.entries()
-        left = [e for e in entries if e.fault_id != name]
-        if len(left) != len(entries):
-            self.page.write(left)
+        if self.page.place_of(name) is not None:
+            self.page.edit(lambda there: [e for e in there if e.fault_id != name])
 
     def _end(self, fault: Obj, reason: str) -> None:
         name = fault["metadata"]["name"]

@@ -8,12 +8,13 @@ page of an older version, which the shims of this release do not read, is disarm
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import mmap
 import os
 import platform
 import struct
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -145,7 +146,10 @@ def unpack(raw: memoryview | bytes) -> Entry | None:
 
 
 class Page:
-    """The control page of a node, mapped for writing. One writer at a time: the node's agent."""
+    """The control page of a node, mapped for writing.
+
+    Its writers, the node's agent and the host's tool, change it by edit(), one at a time.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open the page, making it if there is none.
@@ -217,6 +221,12 @@ class Page:
     def allow_genuine(self, allowed: bool) -> None:
         """Say whether entries of mode `genuine` may take effect."""
         self._put("flags", constants()["GENUINE_ALLOWED"] if allowed else 0)
+
+    def edit(self, change: Callable[[list[Entry]], Iterable[Entry]]) -> int:
+        """Arm what `change` makes of the armed entries, while no other writer can; as write()."""
+        with self.path.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return self.write(change(self.entries()))
 
     def write(self, entries: Iterable[Entry]) -> int:
         """Make `entries` the only armed ones and return the new generation.

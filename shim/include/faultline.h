@@ -74,7 +74,7 @@ struct fl_entry {
 
 /* Which entries a question is about. */
 struct fl_question {
-    const struct fl_gpu *gpu;
+    const struct fl_gpu *gpu; /* 0 = every entry */
     int class;
     int early; /* only faults that show in cuInit, or when NVML is asked for a handle */
     const struct fl_call *in; /* only faults that came into force since this call began */

@@ -129,6 +129,8 @@ static int is_early(const struct fl_entry *entry, int class)
 
 static int matches(const struct fl_entry *entry, const struct fl_question *question)
 {
+    if (!question->gpu)
+        return 1; /* whatever is armed */
     if (!(FL_OF(uint32_t, entry, class_mask) >> question->class & 1))
         return 0;
     if (question->early && !is_early(entry, question->class))
