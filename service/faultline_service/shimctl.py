@@ -31,7 +31,9 @@ MOST_SECONDS = 7200
 
 def processes(proc: Path) -> Iterator[dict[str, Any]]:
     """Every process with the shim: its number, its name and what the shim in it has seen."""
-    for folder in sorted((f for f in proc.iterdir() if f.name.isdigit()), key=lambda f: int(f.name)):
+    for folder in sorted(
+        (f for f in proc.iterdir() if f.name.isdigit()), key=lambda f: int(f.name)
+    ):
         try:
             where = shimstate.address(folder)
             if where is None:
@@ -93,18 +95,17 @@ def status(args: argparse.Namespace) -> int:
     return 0
 
 
+def chosen_gpu(key: str, driver: Path) -> str:
+    """UUID of a GPU by number, UUID or PCI address; a MIG instance's is taken as it is."""
+    if key.startswith("MIG-"):
+        return key
+    kind = "uuid" if key.startswith("GPU-") else "pciAddress" if ":" in key else "index"
+    return gpus.choose(gpus.on_node(driver), {kind: int(key) if kind == "index" else key}).uuid
+
+
 def arm(args: argparse.Namespace) -> int:
     """Arm one fault and print its id."""
     target = {"podUID": args.pod_uid, "rank": args.rank}
-    key = args.gpu
-    if key.startswith("MIG-"):
-        uuid = key
-    elif key.startswith("GPU-") and not gpus.on_node(args.driver):
-        uuid = key
-    else:
-        kind = "uuid" if key.startswith("GPU-") else "pciAddress" if ":" in key else "index"
-        wanted = int(key) if kind == "index" else key
-        uuid = gpus.choose(gpus.on_node(args.driver), {kind: wanted}).uuid
     process = locate(args.pid, args.pod_uid or "", args.proc) if args.pid else InNamespace()
     facts, now, name = profile(args.xid), time.time(), args.id or f"host-{secrets.token_hex(4)}"
     if args.mode == "genuine" and not (args.allow_genuine and facts.genuine):
@@ -122,7 +123,7 @@ def arm(args: argparse.Namespace) -> int:
         "target": target,
     }
     when, branch = Moment(now, now + args.seconds), gpus.driver_branch(args.driver)
-    entry = entry_of(name, facts, uuid, when, cuda, branch, process)
+    entry = entry_of(name, facts, chosen_gpu(args.gpu, args.driver), when, cuda, branch, process)
     if not entry.classes:
         raise ValueError(f"XID {args.xid} does nothing to CUDA calls; say --classes to hit some")
     page = Page(args.page)
@@ -189,7 +190,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--id", help="name of the fault; one of that name is replaced")
     one.add_argument("--mode", choices=MODES)
     one.add_argument("--classes", help="letters: S work, Q wait, I new context, T teardown, N NVML")
-    one.add_argument("--after-calls", type=_between(0, 2**32 - 1, int), help="calls that pass first")
+    one.add_argument(
+        "--after-calls", type=_between(0, 2**32 - 1, int), help="calls that pass first"
+    )
     one.add_argument("--probability", type=_between(1e-9, 1, float), help="of a call to be hit")
     one.add_argument("--seed", type=_between(0, 2**63, int), help="chooses the calls")
     one.add_argument("--delay-us", type=_between(0, 2**32 - 1, int), help="of slow and hang")
