@@ -10,5 +10,5 @@ run mypy service/faultline_service
 run mypy lab
 run yamllint -s .
 run ansible-lint --offline -q
-run shellcheck hack/*.sh .ci/run shim/gen.sh shim/tests/*.sh roles/lab_cluster/files/build.sh
+run shellcheck hack/*.sh .ci/run shim/gen.sh shim/tests/*.sh service/faultline-shim roles/lab_cluster/files/build.sh
 exit $rc
