@@ -71,8 +71,8 @@ molecule: $(VENV)/.dev ## The roles' molecule scenarios
 lab-test: $(VENV)/.dev lab-up ## Tests of the lab itself
 	@pytest -q tests/lab $(ARGS)
 
-e2e: $(VENV)/.dev lab-up ## Drills on the lab, whole and sabotaged
-	@pytest -q tests/e2e $(ARGS)
+e2e: $(VENV)/.dev lab-up ## Drills on the lab, whole and sabotaged; with LONG=1 through every door
+	@pytest -q tests/e2e $(if $(LONG),,-m "not long") $(ARGS)
 
 pytest: $(VENV)/.dev ## Run pytest with ARGS on this Python and kubeconfig
 	@pytest $(ARGS)

@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 from kubernetes.config import new_client_from_config
@@ -24,7 +25,7 @@ from kubernetes.dynamic import DynamicClient
 from . import config, leftovers
 from .config import Cluster
 
-COMMANDS = ("check", "up", "down", "status", "leftovers", "import")
+COMMANDS = ("up", "down", "status", "leftovers", "import")
 CTR = ["ctr", "--address=/run/containerd/containerd.sock", "--namespace=k8s.io"]
 
 
@@ -114,8 +115,13 @@ def digest(archive: Path) -> str:
     return value
 
 
-def import_images(folder: Path, archives: list[Path]) -> dict[str, object]:
-    """Import archives into every node that has not got them."""
+def import_images(
+    folder: Path, archives: list[Path], names: dict[str, str] | None = None
+) -> dict[str, object]:
+    """Import archives into every node that has not got them.
+
+    `names` are further names of images, each with the name that its image has in an archive.
+    """
     cluster = config.load(folder)
 
     def into(node: str) -> list[str]:
@@ -132,6 +138,13 @@ def import_images(folder: Path, archives: list[Path]) -> dict[str, object]:
                 subprocess.run(command, stdin=file, check=True, capture_output=True)
             have[archive.name] = value
             new.append(f"{node}:{archive.name}")
+            stamps.write_text(json.dumps(have))
+        if new or any(have.get(name) != image for name, image in (names or {}).items()):
+            enter = ["nsenter", f"--target={first_process(folder, node)}", "--mount"]
+            for name, image in (names or {}).items():
+                tag = [*enter, *CTR, "images", "tag", "--force", image, name]
+                subprocess.run(tag, check=True, capture_output=True)
+                have[name] = image
             stamps.write_text(json.dumps(have))
         return new
 
@@ -178,6 +191,16 @@ def status(folder: Path) -> dict[str, object]:
     }
 
 
+def differs(folder: Path, wanted: Cluster) -> list[str]:
+    """How a cluster that is there differs from the plan, one phrase each; empty without one."""
+    try:
+        there = asdict(config.load(folder))
+    except FileNotFoundError:
+        return []
+    pairs = [(key, there[key], value) for key, value in asdict(wanted).items()]
+    return [f"{key} is {old}, wanted is {new}" for key, old, new in pairs if old != new]
+
+
 def plan(text: str) -> Cluster:
     """The cluster of a plan in JSON; raises SystemExit with a sentence when it cannot be."""
     try:
@@ -191,14 +214,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="lab.cluster", description=__doc__)
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--folder", type=Path, default=Path("/var/lib/faultline-lab/lab"))
-    parser.add_argument("--plan", help="the plan as JSON (check, up)")
+    parser.add_argument("--plan", help="the plan as JSON; it is checked (up, status)")
     parser.add_argument("--timeout", type=int, default=180)
+    parser.add_argument(
+        "--names", type=json.loads, help="more names of images, as JSON (import)"
+    )
     parser.add_argument("archives", nargs="*", type=Path)
     args = parser.parse_intermixed_args()
     code = 0
-    if args.command == "check":
-        answer = {"changed": False, "bridge": plan(args.plan).bridge}
-    elif args.command == "up":
+    if args.command == "up":
         answer = up(plan(args.plan), args.timeout)
     elif args.command == "down":
         refuse_foreign(args.folder)
@@ -206,12 +230,15 @@ def main() -> None:
         leftovers.remove(args.folder)
         answer = {"changed": bool(found), "removed": {k: len(v) for k, v in found.items()}}
     elif args.command == "import":
-        answer = import_images(args.folder, args.archives)
+        answer = import_images(args.folder, args.archives, args.names)
     elif args.command == "leftovers":
         left = leftovers.find(args.folder)
         answer, code = {"leftovers": left}, int(bool(left))
     else:
         answer = status(args.folder)
+        if args.plan:
+            wanted = plan(args.plan)
+            answer |= {"bridge": wanted.bridge, "differs": differs(args.folder, wanted)}
     print(json.dumps(answer))
     sys.exit(code)
 

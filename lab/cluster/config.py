@@ -67,9 +67,10 @@ class Cluster:
                 f"A cluster's name is 1 to 9 lower-case letters and digits and begins with a "
                 f"letter, not {self.name!r}: it becomes part of names of network links."
             )
-        if not (1 <= self.nodes <= MOST_NODES and 1 <= self.gpus_per_node <= MOST):
+        # Without nodes it is a control plane alone: tests of controllers need no more.
+        if not (0 <= self.nodes <= MOST_NODES and 1 <= self.gpus_per_node <= MOST):
             raise ValueError(
-                f"A lab has 1 to {MOST_NODES} nodes with 1 to {MOST} GPUs each, "
+                f"A lab has 0 to {MOST_NODES} nodes with 1 to {MOST} GPUs each, "
                 f"not {self.nodes} with {self.gpus_per_node}."
             )
         networks = {f: _network(f, getattr(self, f)) for f in NETWORKS}

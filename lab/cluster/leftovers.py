@@ -14,13 +14,20 @@ from .config import CGROUP_ROOT, owns
 
 
 def supervisor(folder: Path) -> int | None:
-    """Process id of the cluster's running supervisor, None when there is none."""
+    """Process id of the cluster's running supervisor, None when there is none.
+
+    One whose sources are gone (its checkout was removed) cannot start a node again: it counts as
+    none, too.
+    """
     try:
         pid = int((folder / "run" / "supervisor.pid").read_text())
-        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        rows = Path(f"/proc/{pid}/environ").read_text().split("\0")
     except (FileNotFoundError, ProcessLookupError, ValueError):
         return None
-    return pid if f"FAULTLINE_LAB={folder}".encode() in environment else None
+    environment = dict(row.split("=", 1) for row in rows if "=" in row)
+    sources = Path(environment.get("PYTHONPATH", "/"))
+    mine = environment.get("FAULTLINE_LAB") == str(folder)
+    return pid if mine and (sources / "lab" / "cluster").is_dir() else None
 
 
 def processes(folder: Path) -> list[int]:

@@ -12,12 +12,17 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from dynamo.common.backend import EngineConfig, LLMEngine, LlmRegistration, WorkerConfig
+from dynamo.common.backend.disagg import enforce_prefill_max_tokens, require_prefill_result
+from dynamo.common.backend.health_check import is_probe
 from dynamo.common.backend.run import run
+from dynamo.common.constants import DisaggregationMode
 
 from .answer import answer, decode, encode
 from .cuda import CudaError, Gpu
 
 log = logging.getLogger("lab_engine")
+# What a prefill worker hands on: real engines send the place of their cache.
+HANDOFF = {"handle": "lab-engine"}
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -26,6 +31,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="lab_engine", description=__doc__)
     parser.add_argument("--model-path", "--model", required=True, dest="model")
     parser.add_argument("--served-model-name", default="lab-model")
+    parser.add_argument(
+        "--disaggregation-mode",
+        type=DisaggregationMode,
+        default=DisaggregationMode.AGGREGATED,
+        help="agg, prefill or decode",
+    )
     parser.add_argument("--namespace", default=env.get("DYN_NAMESPACE", "dynamo"))
     parser.add_argument("--discovery-backend", default=env.get("DYN_DISCOVERY_BACKEND", "file"))
     parser.add_argument("--step-seconds", type=float, default=0.005, help="time of a decode step")
@@ -54,12 +65,13 @@ class LabEngine(LLMEngine):
         suffix = os.environ.get("DYN_NAMESPACE_WORKER_SUFFIX")
         config = WorkerConfig(
             namespace=f"{args.namespace}-{suffix}" if suffix else args.namespace,
-            component="backend",
+            component="prefill" if args.disaggregation_mode.value == "prefill" else "backend",
             model_name=args.model,
             served_model_name=args.served_model_name,
             discovery_backend=args.discovery_backend,
             request_plane="tcp",
             event_plane="zmq",
+            disaggregation_mode=args.disaggregation_mode,
         )
         return cls(args), config
 
@@ -87,6 +99,11 @@ class LabEngine(LLMEngine):
 
     async def generate(self, request: Any, context: Any) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the answer's tokens; raises CudaError once the GPU has failed."""
+        mode = self.args.disaggregation_mode
+        if mode is DisaggregationMode.PREFILL:
+            request = enforce_prefill_max_tokens(request)
+        elif mode is DisaggregationMode.DECODE and not is_probe(request):
+            require_prefill_result(request, mode)
         prompt = list(request["token_ids"])
         tokens = encode(answer(decode(prompt)))
         limit = (request.get("stop_conditions") or {}).get("max_tokens") or len(tokens)
@@ -95,6 +112,8 @@ class LabEngine(LLMEngine):
             chunk: dict[str, Any] = {"token_ids": [self.step(token)], "index": 0}
             if number == len(made):
                 chunk["finish_reason"] = "stop" if limit >= len(tokens) else "length"
+                if mode is DisaggregationMode.PREFILL:
+                    chunk["disaggregated_params"] = HANDOFF
                 chunk["completion_usage"] = {
                     "prompt_tokens": len(prompt),
                     "completion_tokens": number,

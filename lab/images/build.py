@@ -167,14 +167,17 @@ def main() -> None:
     subprocess.run(command, check=True, cwd=TREE)
     builder.image(
         "localhost/faultline/engine:1.6.1",
-        debian + engine_stamp + digest(TREE / "lab/engine"),
+        debian + engine_stamp + digest(TREE / "lab/engine", TREE / "lab/backends"),
         "localhost/faultline/debian:12",
         [
             (files / "python-engine", f"/{SITE}"),
             (model, "/opt/faultline/model"),
             (TREE / "lab/engine", f"/{SITE}/lab_engine"),
+            (TREE / "lab/backends", "/opt/faultline/backends"),
         ],
         "--env=HF_HUB_OFFLINE=1",
+        # Before the packages: `dynamo` is a namespace, and the lab's backends come first in it.
+        "--env=PYTHONPATH=/opt/faultline/backends",
         "--env=HOME=/tmp",
         "--user=1000:1000",
     )

@@ -74,9 +74,10 @@ def condition(node: Obj, event: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def kubernetes_event(event: dict[str, Any], now: str) -> Obj:
+def kubernetes_event(event: dict[str, Any]) -> Obj:
     """The Event of a fault that is not fatal. Its subject's uid is the node's name, as recorded."""
     node, check = event["nodeName"], event["checkName"]
+    now = stamp(event["generatedTimestamp"]["seconds"])
     return {
         "apiVersion": "v1",
         "kind": "Event",
@@ -129,7 +130,7 @@ class Connector:
 
     def count(self, event: dict[str, Any]) -> None:
         """Create the Event, or count one with the same text once more."""
-        made = kubernetes_event(event, stamp())
+        made = kubernetes_event(event)
         for old in self.kube.list("v1", "Event", namespace="default"):
             if (old.get("message"), old["involvedObject"].get("name")) == (
                 made["message"],

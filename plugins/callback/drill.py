@@ -91,6 +91,7 @@ class CallbackModule(Default):
         self._begun = time.monotonic()
         self._open_line = False
         self._phase_label = ""
+        self._phase_begun: float | None = None
 
     @property
     def _verbose(self) -> bool:
@@ -142,8 +143,9 @@ class CallbackModule(Default):
             self._line(f"  report: {content['path']}/report.json")
         elif self._display.verbosity > 1 and content.get("changed"):
             super().v2_runner_on_ok(result)
-        elif result._task.action in C._ACTION_DEBUG and not self._verbose:
-            self._line(f"  {content.get('msg', '')}")
+        elif result._task.action in C._ACTION_DEBUG and not self._verbose and "msg" in content:
+            secret = content.get("_ansible_no_log")
+            self._line("  (output is secret)" if secret else f"  {content['msg']}")
 
     def _phase(self, phase: dict[str, Any]) -> None:
         label = f"{phase['number']:>2} {phase['name']}"
@@ -153,7 +155,8 @@ class CallbackModule(Default):
             return
         self._phase_label = ""
         mark, color = MARKS[phase["status"]]
-        took = seconds(phase["at"] - self._phase_begun)
+        begun, self._phase_begun = self._phase_begun, None
+        took = seconds(None if begun is None else phase["at"] - begun)
         self._line(f"  {mark} {label:<18}{took:>9}   {phase['evidence']}", color)
         if phase["status"] != "passed":
             self._line(f"      gate: {phase['gate']}", color)
@@ -171,10 +174,10 @@ class CallbackModule(Default):
             self._line(f"      {line}", C.COLOR_ERROR)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
-        self._line(
-            f"  ✘ {result._host.get_name()} cannot be reached: {reason(result._result)}",
-            C.COLOR_UNREACHABLE,
-        )
+        secret = result._result.get("_ansible_no_log")
+        why = "output is secret" if secret else reason(result._result)
+        name = result._host.get_name()
+        self._line(f"  ✘ {name} cannot be reached: {why}", C.COLOR_UNREACHABLE)
 
     def v2_runner_on_skipped(self, result: Any) -> None:
         if self._display.verbosity > 1:

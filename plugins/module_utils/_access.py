@@ -14,6 +14,8 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
+from ._errors import FaultlineError
+
 
 @dataclass(frozen=True)
 class Access:
@@ -22,6 +24,10 @@ class Access:
     host: str
     tls: ssl.SSLContext | bool
     headers: dict[str, str] = field(default_factory=dict)
+
+    def pod_url(self, namespace: str, pod: str, path: str) -> str:
+        """Address of what the API server offers of a pod: `log?…`, or `:<port>/proxy/<path>`."""
+        return f"{self.host}/api/v1/namespaces/{namespace}/pods/{pod}{path}"
 
     def service_url(self, namespace: str, service: str, port: int | str, path: str) -> str:
         """Address of a Service's HTTP path through the API server's service proxy."""
@@ -56,10 +62,10 @@ class Access:
             return 0, str(error)
 
 
-def load(kubeconfig: str | None = None, context: str | None = None) -> Access:
-    """Access as `kubeconfig` (else KUBECONFIG, else ~/.kube/config, else the pod's account) says.
+def configuration(kubeconfig: str | None = None, context: str | None = None) -> Any:
+    """The client's configuration as the kubeconfig (else KUBECONFIG, else ~/.kube/config) says.
 
-    Raises `kubernetes.config.ConfigException` when none of them is there.
+    Without any it is that of the pod's own account. Raises FaultlineError when there is neither.
     """
     from kubernetes import config
     from kubernetes.client import Configuration
@@ -67,10 +73,21 @@ def load(kubeconfig: str | None = None, context: str | None = None) -> Access:
     found = Configuration()
     try:
         config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=found)
-    except config.ConfigException:
+    except config.ConfigException as error:
         if kubeconfig or context:
-            raise
-        config.load_incluster_config(client_configuration=found)
+            raise FaultlineError(f"The kubeconfig cannot be used: {error}.") from error
+        try:
+            config.load_incluster_config(client_configuration=found)
+        except config.ConfigException as inside:
+            raise FaultlineError(
+                "There is no kubeconfig (KUBECONFIG, ~/.kube/config) and this is no pod: "
+                "say with `kubeconfig` which cluster is meant."
+            ) from inside
+    return found
+
+
+def of(found: Any) -> Access:
+    """Access as a client's configuration says."""
     tls = ssl.create_default_context(cafile=found.ssl_ca_cert)
     if not found.verify_ssl:
         tls.check_hostname = False
@@ -80,3 +97,8 @@ def load(kubeconfig: str | None = None, context: str | None = None) -> Access:
     # The client keeps a token under the name of the scheme; older ones under that of the header.
     token = found.get_api_key_with_prefix("BearerToken", alias="authorization")
     return Access(found.host, tls, {"Authorization": token} if token else {})
+
+
+def load(kubeconfig: str | None = None, context: str | None = None) -> Access:
+    """Access as `configuration` finds it; raises FaultlineError when there is none."""
+    return of(configuration(kubeconfig, context))

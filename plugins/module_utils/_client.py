@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from . import _access
 from ._errors import FaultlineError
 
 Obj = dict[str, Any]
@@ -63,31 +64,20 @@ class Cluster:
     """Verbs on a cluster. Raises FaultlineError with a sentence for what the API refuses."""
 
     def __init__(self, kubeconfig: str | None = None, context: str | None = None) -> None:
-        from kubernetes import config
-        from kubernetes.client import ApiClient, Configuration
+        from kubernetes.client import ApiClient
         from kubernetes.dynamic import DynamicClient
 
-        found = Configuration()
-        try:
-            config.load_kube_config(
-                config_file=kubeconfig, context=context, client_configuration=found
-            )
-        except config.ConfigException as error:
-            if kubeconfig or context:
-                raise FaultlineError(f"The kubeconfig cannot be used: {error}.") from error
-            try:
-                config.load_incluster_config(client_configuration=found)
-            except config.ConfigException as inside:
-                raise FaultlineError(
-                    "There is no kubeconfig (KUBECONFIG, ~/.kube/config) and this is no pod: "
-                    "say with `kubeconfig` which cluster is meant."
-                ) from inside
+        found = self._configuration = _access.configuration(kubeconfig, context)
         try:
             self.dynamic = DynamicClient(ApiClient(found))
         except Exception as error:
             raise FaultlineError(
                 f"The API server at {found.host} does not answer: {error}."
             ) from error
+
+    def access(self) -> _access.Access:
+        """The same API server for what is no object: logs, metrics, services behind its proxy."""
+        return _access.of(self._configuration)
 
     def resource(self, kind: Kind) -> Any:
         """The dynamic client's resource; raises FaultlineError when there is no such kind."""

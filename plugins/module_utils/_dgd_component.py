@@ -19,7 +19,7 @@ from ._dgd_engine import (
     tensor_parallel,
 )
 from ._dgd_places import Places, Spot
-from ._dgd_tree import add, look, named, plain, put, set_fields
+from ._dgd_tree import add, drop, look, named, plain, put, set_fields
 from ._errors import FaultlineError
 from ._predicates import WORKERS
 
@@ -125,6 +125,16 @@ class ServiceSpec:
             set_fields(found[-1], value=str(value))
         else:
             add(*self._at.env_spot(), {"name": name, "value": str(value)})
+
+    def remove_env_from_secret(self) -> None:
+        """Take no environment variables from Secrets any more; ConfigMaps stay."""
+        for place, key in self._at.secret_places():
+            entries = place[key] if isinstance(place[key], list) else []
+            kept = [entry for entry in entries if "secretRef" not in entry]
+            if kept:
+                put(place, (key,), kept)
+            else:
+                drop(place, key)
 
     @property
     def replicas(self) -> int:

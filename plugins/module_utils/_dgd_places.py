@@ -51,6 +51,9 @@ class Places(Protocol):
     def env_spot(self) -> Spot:
         """Where new variables go."""
 
+    def secret_places(self) -> list[tuple[Tree, str]]:
+        """Mappings that take environment variables from Secrets, with the key."""
+
     def gpu_places(self, section: str) -> list[tuple[Tree, str]]:
         """Mappings that hold the number of GPUs, with the key; the first one counts."""
 
@@ -110,6 +113,10 @@ class AlphaPlaces:
 
     def env_spot(self) -> Spot:
         return self._spot("envs")
+
+    def secret_places(self) -> list[tuple[Tree, str]]:
+        places = [(self.body, "envFromSecret"), (self.main(), "envFrom")]
+        return [(place, key) for place, key in places if look(place, key)]
 
     def gpu_places(self, section: str) -> list[tuple[Tree, str]]:
         own = look(self.body, "resources", section)
@@ -181,6 +188,9 @@ class BetaPlaces:
 
     def env_spot(self) -> Spot:
         return self.main_spot()[0], ("env",)
+
+    def secret_places(self) -> list[tuple[Tree, str]]:
+        return [(self.main(), "envFrom")] if look(self.main(), "envFrom") else []
 
     def gpu_places(self, section: str) -> list[tuple[Tree, str]]:
         place = look(self.main(), "resources", section)

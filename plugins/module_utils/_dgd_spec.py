@@ -278,6 +278,11 @@ class DeploymentSpec:
         """Have the operator make Deployments instead of Grove's pod cliques."""
         put(self._root, ("metadata", "annotations", GROVE), "false")
 
+    def remove_env_from_secret(self) -> None:
+        """Take no variables from Secrets, for a namespace that has none (a public model, say)."""
+        for service in self.services:
+            service.remove_env_from_secret()
+
     def set_router_mode(self, mode: str) -> None:
         """Set how the frontend spreads requests, such as `kv`; also its flag, which would win."""
         frontend = self.frontend_service

@@ -113,6 +113,16 @@ def set_fields(entry: Tree, **fields: Any) -> None:
     _give_tail(entry, _last(entry), tail)
 
 
+def drop(tree: Tree, key: Any) -> None:
+    """Remove a key of a mapping; comment lines below its value stay below the one before."""
+    keys = list(tree)
+    tail = _take_tail(tree, key)
+    del tree[key]
+    before = keys[keys.index(key) - 1] if keys[0] != key else None
+    if before is not None:
+        _give_tail(tree, before, tail)
+
+
 def _last(tree: Tree) -> Any:
     """Last key or index of a container, None when it is empty."""
     if not tree:
@@ -159,7 +169,8 @@ def _like(old: Any, new: Any, beside: Tree) -> Any:
     if hasattr(old, "comment"):
         made.comment = old.comment
     if hasattr(old, "fold_pos"):
-        same = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), 0)
+        pairs = enumerate(zip(old, new, strict=False))
+        same = next((i for i, (a, b) in pairs if a != b), len(old))
         shift = len(new) - len(old)
         made.fold_pos = [at if at < same else at + shift for at in old.fold_pos]
     return made

@@ -76,9 +76,7 @@ def token(cluster: Cluster) -> str:
     return str(made["status"]["token"])
 
 
-def connect(
-    cluster: Cluster, access: Access, url: str | None = None, given: str | None = None
-) -> FaultApi:
+def connect(cluster: Cluster, url: str | None = None, given: str | None = None) -> FaultApi:
     """The API at `url`, else through the API server's proxy; `given` is a token, else one is made.
 
     Raises FaultlineError when no token can be had.
@@ -86,5 +84,6 @@ def connect(
     bearer = f"Bearer {given or token(cluster)}"
     if url:
         return FaultApi(Access(url, True), url.rstrip("/"), {"Authorization": bearer})
+    access = cluster.access()
     proxied = access.service_url(NAMESPACE, SERVICE, PORT, "").rstrip("/")
     return FaultApi(access, proxied, {PROXY_HEADER: bearer})

@@ -120,10 +120,14 @@ def enough_good(records: Sequence[Record], count: int, ratio: float) -> bool:
     return len(newest) >= count > 0 and sum(r["good"] for r in newest) / count >= ratio
 
 
+def failed_with(records: Iterable[Record], error: str) -> list[Record]:
+    """Requests that failed with an error that matches `error`."""
+    return [r for r in records if not r["good"] and re.search(error, r["error"] or "")]
+
+
 def enough_failed(records: Sequence[Record], count: int, error: str) -> bool:
     """Whether at least `count` requests failed with an error that matches `error`."""
-    hits = sum(1 for r in records if not r["good"] and re.search(error, r["error"] or ""))
-    return hits >= count > 0
+    return len(failed_with(records, error)) >= count > 0
 
 
 def model_ready(status: int, body: str, workers: int) -> tuple[bool, str]:

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ._predicates import QUARANTINE, STATE_LABEL, XID_CONDITION
+
 View = dict[str, Any]
 Obj = Mapping[str, Any]
-
-STATE_LABEL = "dgxc.nvidia.com/nvsentinel-state"
-QUARANTINE = "quarantineHealthEvent"
-XID_CONDITION = "SysLogsXIDError"
 
 
 def _conditions(obj: Obj) -> dict[str, Mapping[str, Any]]:

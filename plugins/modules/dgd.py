@@ -40,6 +40,10 @@ options:
         condition and not in NVSentinel's hands.
     type: bool
     default: false
+  wait:
+    description: Whether V(absent) waits until object and pods are gone.
+    type: bool
+    default: true
   timeout:
     description: Seconds to wait.
     type: float
@@ -140,6 +144,8 @@ def remove(module: AnsibleModule, cluster: Cluster, name: str) -> dict[str, Any]
     if not before or module.check_mode:
         return {"changed": bool(before), "seen": f"no DGD {name}", "seconds": 0.0, "diff": diff}
     cluster.delete(GRAPH, name, namespace, propagationPolicy="Foreground")
+    if not module.params["wait"]:
+        return {"changed": True, "seen": f"DGD {name} is going", "seconds": 0.0, "diff": diff}
 
     def gone(now: Snapshot) -> tuple[bool, str]:
         left = [key[1] for objects in now.values() for key in objects]
@@ -200,6 +206,7 @@ def main() -> None:
             "labels": {"type": "dict", "default": {}},
             "shim": {"type": "bool"},
             "healthy_nodes": {"type": "bool", "default": False},
+            "wait": {"type": "bool", "default": True},
             "timeout": {"type": "float", "default": 600},
         },
         work,

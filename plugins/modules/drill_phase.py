@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: Apache-2.0
-"""Ansible module: note how far a drill has come."""
+"""Documentation of the action of this name: note how far a drill has come."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ options:
     description: What was observed. Required unless the phase has only begun.
     type: str
 attributes:
+  action:
+    description: Runs inside Ansible, on the controller; there is no process on the host.
+    support: full
   check_mode:
     description: Notes nothing.
     support: full
@@ -66,41 +69,3 @@ phase:
   type: dict
   returned: always
 """
-
-import time
-from pathlib import Path
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils import _run
-
-
-def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "path": {"type": "path", "required": True},
-            "number": {"type": "int", "required": True},
-            "name": {"type": "str", "required": True},
-            "gate": {"type": "str", "required": True},
-            "status": {
-                "type": "str",
-                "choices": ["started", "passed", "failed", "refused"],
-                "required": True,
-            },
-            "evidence": {"type": "str"},
-        },
-        required_if=[(("status"), s, ("evidence",)) for s in ("passed", "failed", "refused")],
-        supports_check_mode=True,
-    )
-    note = {"at": time.time()} | {k: v for k, v in module.params.items() if k != "path"}
-    if not module.check_mode:
-        try:
-            _run.append(Path(module.params["path"]) / _run.PROGRESS, note)
-        except OSError as exc:
-            module.fail_json(msg=f"Cannot note the progress of the run: {exc}.")
-    module.exit_json(changed=not module.check_mode, phase=note)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: Apache-2.0
-"""Ansible module: keep the record of a drill."""
+"""Documentation of the action of this name: keep the record of a drill."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ options:
     type: dict
     default: {}
 attributes:
+  action:
+    description: Runs inside Ansible, on the controller; there is no process on the host.
+    support: full
   check_mode:
     description: Says what would be written, and writes nothing.
     support: full
@@ -63,48 +66,3 @@ run:
   type: dict
   returned: always
 """
-
-from pathlib import Path
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils import _run
-
-
-def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "results_dir": {"type": "path", "required": True},
-            "run_id": {"type": "str"},
-            "facts": {"type": "dict", "default": {}},
-        },
-        supports_check_mode=True,
-    )
-    run_id = module.params["run_id"] or _run.new_run_id()
-    if not _run.RUN_ID.fullmatch(run_id):
-        module.fail_json(
-            msg=f"Run id '{run_id}' cannot be a label: use at most 32 lower-case letters, "
-            "digits and dashes, beginning and ending with a letter or digit."
-        )
-    results = Path(module.params["results_dir"]).absolute()
-    folder = results / run_id
-    try:
-        before = _run.load(folder)
-        after = {"run_id": run_id, "started_at": _run.stamp()} | before | module.params["facts"]
-        if before != after and not module.check_mode:
-            _run.save(folder, after)
-            _run.point_latest(results, run_id)
-    except (OSError, ValueError) as exc:
-        module.fail_json(msg=f"Cannot keep the record of the run in {folder}: {exc}.")
-    module.exit_json(
-        changed=before != after,
-        run_id=run_id,
-        path=str(folder),
-        run=after,
-        diff={"before": before, "after": after},
-    )
-
-
-if __name__ == "__main__":
-    main()

@@ -97,13 +97,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._access import load
 from ..module_utils._client import FAULT, Cluster, Kind, Obj
 from ..module_utils._errors import FaultlineError, WaitFailed
 from ..module_utils._fault_api import connect
 from ..module_utils._module import run
 from ..module_utils._predicates import conditions
 from ..module_utils._watch import Snapshot, wait
+
+# How the API calls what chooses a GPU in a GPUFault.
+API_NAMES = {"index": "gpu_id", "uuid": "gpu_uuid", "pciAddress": "pci_address"}
 
 
 def wanted_spec(p: dict[str, Any]) -> Obj:
@@ -123,20 +125,15 @@ def wanted_spec(p: dict[str, Any]) -> Obj:
     }
 
 
-def request(p: dict[str, Any], name: str) -> Obj:
+def request(spec: Obj, name: str) -> Obj:
     """The same as the API takes it."""
-    chosen = {
-        "gpu_id": p["gpu_index"],
-        "gpu_uuid": p["gpu_uuid"],
-        "pci_address": p["pci_address"],
-    }
     return {
         "fault_id": name,
-        "node_name": p["node"],
-        "duration": p["duration"],
-        "effects": p["effects"],
-        "run_id": p["run_id"],
-    } | {key: value for key, value in chosen.items() if value is not None}
+        "node_name": spec["node"],
+        "duration": spec["durationSeconds"],
+        "effects": spec["effects"],
+        "run_id": spec["runId"],
+    } | {API_NAMES[key]: value for key, value in spec["gpu"].items()}
 
 
 def active(snapshot: Snapshot, effects: list[str]) -> tuple[bool, str]:
@@ -193,9 +190,8 @@ def present(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
         return {"changed": not before, "fault": before or planned, "diff": diff}
     pods = cluster.list(Kind("v1", "Pod", p["namespace"])) if p["namespace"] else []
     if not before:
-        access = load(p["kubeconfig"], p["context"])
-        api = connect(cluster, access, p["api_url"], p["api_token"])
-        api.inject(p["xid"], request(p, name))
+        api = connect(cluster, p["api_url"], p["api_token"])
+        api.inject(p["xid"], request(wanted, name))
     kinds = {"fault": Kind(FAULT.api_version, FAULT.kind, name=name)}
     if p["namespace"]:
         kinds["pods"] = Kind("v1", "Pod", p["namespace"])

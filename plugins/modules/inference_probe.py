@@ -142,6 +142,10 @@ summary:
   description: Counts, good ratio, latency in ms and errors of the requests looked at.
   type: dict
   returned: when O(state=good) or O(state=failing)
+matched:
+  description: The same of the requests that failed with an error that matches O(error).
+  type: dict
+  returned: when O(state=failing)
 seen:
   description: What the frontend said, one sentence.
   type: str
@@ -161,10 +165,12 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _access, _background, _traffic
+from ..module_utils._errors import FaultlineError
 from ..module_utils._requests import (
     Record,
     enough_failed,
     enough_good,
+    failed_with,
     model_ready,
     summarise,
 )
@@ -178,8 +184,8 @@ def access_of(module: AnsibleModule) -> _access.Access:
     """How to reach the API server; fails with a sentence."""
     try:
         access = _access.load(module.params["kubeconfig"], module.params["context"])
-    except Exception as exc:  # config errors of the client have no common base
-        module.fail_json(msg=f"Cannot read how to reach the cluster: {exc}.")
+    except (FaultlineError, OSError) as exc:
+        module.fail_json(msg=f"Cannot read how to reach the cluster: {exc}")
     return access
 
 
@@ -336,7 +342,10 @@ def main() -> None:
     records, waited = wait(module, folder)
     if state == "good":
         records = records[-module.params["count"] :]
-    module.exit_json(changed=False, summary=summarise(records), seconds=round(waited, 2))
+    result = {"summary": summarise(records), "seconds": round(waited, 2)}
+    if state == "failing":
+        result["matched"] = summarise(failed_with(records, module.params["error"]))
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ options:
   resources:
     description:
       - What to follow, each with C(api_version), C(kind) and optionally C(namespace), C(name),
-        C(label_selector), C(field_selector).
+        C(label_selector), C(field_selector), and C(until) in place of O(until).
     type: list
     elements: dict
     required: true
@@ -58,6 +58,11 @@ count:
   description: Number of objects.
   type: int
   returned: always
+objects:
+  description: Which they are, each with C(kind), C(namespace) and C(name).
+  type: list
+  elements: dict
+  returned: always
 seconds:
   description: Seconds waited.
   type: float
@@ -80,7 +85,7 @@ def kinds_of(resources: list[dict[str, Any]]) -> dict[str, Kind]:
     found = {}
     for number, resource in enumerate(resources):
         try:
-            found[str(number)] = Kind(**resource)
+            found[str(number)] = Kind(**{k: v for k, v in resource.items() if k != "until"})
         except TypeError as error:
             raise FaultlineError(f"resources[{number}] cannot be used: {error}.") from error
     return found
@@ -89,25 +94,31 @@ def kinds_of(resources: list[dict[str, Any]]) -> dict[str, Kind]:
 def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     """Wait."""
     p = module.params
-    for rule in [*p["until"], *p["fail_if"]]:
+    rules = {str(n): r.get("until", p["until"]) for n, r in enumerate(p["resources"])}
+    for rule in [*(rule for found in rules.values() for rule in found), *p["fail_if"]]:
         check(rule)
 
     def condition(now: Snapshot) -> tuple[bool, str]:
-        objects = [obj for objects in now.values() for obj in objects.values()]
+        objects = [(key, obj) for key, objects in now.items() for obj in objects.values()]
         waiting = []
-        for obj in objects:
+        for key, obj in objects:
             name = f"{obj['kind']}/{obj['metadata']['name']}"
             for rule in p["fail_if"]:
                 good, seen = meets(obj, rule)
                 if good:
                     raise WaitFailed(f"{name} cannot become what is waited for: {seen}.")
-            waiting += [f"{name}: {s}" for g, s in (meets(obj, r) for r in p["until"]) if not g]
+            waiting += [f"{name}: {s}" for g, s in (meets(obj, r) for r in rules[key]) if not g]
         if len(objects) < p["min_count"]:
             return False, f"{len(objects)} objects, {p['min_count']} wanted"
         return not waiting, "; ".join(waiting[:8]) or f"{len(objects)} objects"
 
     snapshot, seconds = wait(cluster, kinds_of(p["resources"]), condition, p["timeout"])
-    return {"count": sum(len(o) for o in snapshot.values()), "seconds": round(seconds, 2)}
+    objects = [
+        {"kind": obj["kind"], "namespace": namespace, "name": name}
+        for found in snapshot.values()
+        for (namespace, name), obj in found.items()
+    ]
+    return {"count": len(objects), "objects": objects, "seconds": round(seconds, 2)}
 
 
 def main() -> None:

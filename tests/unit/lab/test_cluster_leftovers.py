@@ -20,7 +20,7 @@ from lab_plans import TREE
 
 from lab.cluster import leftovers, network
 
-Start = Callable[[Path], "subprocess.Popen[bytes]"]
+Start = Callable[..., "subprocess.Popen[bytes]"]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
 
@@ -29,8 +29,8 @@ def start() -> Iterator[Start]:
     """Starts processes that are marked as a cluster's."""
     begun: list[subprocess.Popen[bytes]] = []
 
-    def marked(folder: Path) -> subprocess.Popen[bytes]:
-        environment = os.environ | {"FAULTLINE_LAB": str(folder)}
+    def marked(folder: Path, sources: Path = TREE) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"FAULTLINE_LAB": str(folder), "PYTHONPATH": str(sources)}
         begun.append(subprocess.Popen(["sleep", "60"], env=environment))
         return begun[-1]
 
@@ -64,6 +64,14 @@ def test_the_supervisor_is_the_process_written_down_if_it_is_the_clusters(
     assert leftovers.supervisor(lab) is None
     write_pid(lab, str(ours.pid))
     assert leftovers.supervisor(lab) == ours.pid
+
+
+def test_a_supervisor_whose_checkout_was_removed_counts_as_none(
+    tmp_path: Path, start: Start
+) -> None:
+    lab = tmp_path / "lab"
+    write_pid(lab, str(start(lab, tmp_path / "removed").pid))
+    assert leftovers.supervisor(lab) is None
 
 
 LAYOUT = [

@@ -78,7 +78,7 @@ def test_a_cluster_does_not_own_what_only_begins_like_its_own(thing: str) -> Non
         ({"name": "2lab"}, "begins with a letter, not '2lab'"),
         ({"name": "../etc"}, "not '../etc'"),
         ({"name": "lab\n"}, "not 'lab"),
-        ({"nodes": 0}, "1 to 15 nodes with 1 to 6 GPUs each, not 0 with 2"),
+        ({"nodes": -1}, "0 to 15 nodes with 1 to 6 GPUs each, not -1 with 2"),
         ({"nodes": 16}, "not 16 with 2"),
         ({"gpus_per_node": 0}, "not 3 with 0"),
         ({"gpus_per_node": 7}, "not 3 with 7"),
@@ -138,12 +138,12 @@ def command_line(command: str, **changes: Any) -> subprocess.CompletedProcess[st
 
 
 def test_the_command_line_says_whether_a_cluster_can_be() -> None:
-    good = command_line("check")
+    good = command_line("status")
     assert (good.returncode, json.loads(good.stdout)["bridge"]) == (0, "fl-lab")
 
 
 def test_the_command_line_refuses_with_the_sentence_alone() -> None:
-    refused = command_line("check", name="lab-2")
+    refused = command_line("status", name="lab-2")
     assert refused.returncode == 1
     assert refused.stderr.startswith("A cluster's name is 1 to 9 lower-case letters")
     assert refused.stderr.count("\n") == 1

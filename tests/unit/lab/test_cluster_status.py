@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_plans import cluster
+from lab_plans import TREE, cluster
 
 from lab.cluster import __main__ as lab
 from lab.cluster import pki
@@ -58,7 +58,7 @@ def api(made: Cluster) -> Iterator[Any]:
 @pytest.fixture
 def process(made: Cluster) -> Iterator[int]:
     """A process of the cluster."""
-    environment = os.environ | {"FAULTLINE_LAB": str(made.folder)}
+    environment = os.environ | {"FAULTLINE_LAB": str(made.folder), "PYTHONPATH": str(TREE)}
     found = subprocess.Popen(["sleep", "60"], env=environment)
     yield found.pid
     found.kill()

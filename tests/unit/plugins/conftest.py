@@ -10,7 +10,10 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleError
 from ansible.module_utils.testing import patch_module_args
+from ansible.playbook.task import Task
+from ansible.plugins.action import ActionBase
 from ansible_collections.faultline.gpu.plugins.module_utils import _module, _watch
 from fake_api import Api, Run
 
@@ -26,9 +29,22 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     found.close()
 
 
+def act(action: type[ActionBase], check: bool, given: dict[str, Any]) -> dict[str, Any]:
+    """Result of an action that runs inside Ansible."""
+    task, local = Task(), SimpleNamespace(_shell=SimpleNamespace(tmpdir=None))
+    task.args, task.check_mode = given, check
+    try:
+        found = action(task, local, None, None, None, None).run(task_vars={})
+    except AnsibleError as error:
+        return {"failed": True, "msg": str(error)}
+    # What Ansible keeps of it passes through JSON.
+    result: dict[str, Any] = json.loads(json.dumps(found))
+    return result
+
+
 @pytest.fixture
 def run(api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a module's main() on the cluster in memory, as Ansible does, and returns its result.
+    """Runs a module's main(), or an action, on the cluster in memory and returns its result.
 
     `check` is check mode. A result with `failed` came with another exit status than 0.
     """
@@ -36,6 +52,8 @@ def run(api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 
     def call(module: ModuleType, check: bool = False, **options: Any) -> dict[str, Any]:
         given = {k: v for k, v in options.items() if v is not None}
+        if hasattr(module, "ActionModule"):
+            return act(module.ActionModule, check, given)
         with (
             patch_module_args(given | {"_ansible_check_mode": check, "_ansible_diff": True}),
             pytest.raises(SystemExit) as ended,

@@ -191,6 +191,7 @@ class Api:
         with self._news:
             self.revision += 1
             meta["resourceVersion"] = str(self.revision)
+            meta.setdefault("creationTimestamp", "2026-11-24T08:00:00Z")
             op = "MODIFIED" if place in self.objects else "ADDED"
             self.objects[place] = obj
             self.history.append((self.revision, op, copy.deepcopy(obj)))

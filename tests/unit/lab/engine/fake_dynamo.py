@@ -10,12 +10,19 @@ from __future__ import annotations
 import abc
 import asyncio
 import ctypes
+import enum
 import json
 import sys
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any
+
+
+class DisaggregationMode(enum.Enum):
+    AGGREGATED = "agg"
+    PREFILL = "prefill"
+    DECODE = "decode"
 
 
 @dataclass
@@ -27,6 +34,7 @@ class WorkerConfig:
     discovery_backend: str
     request_plane: str
     event_plane: str
+    disaggregation_mode: DisaggregationMode
 
 
 @dataclass
@@ -60,8 +68,22 @@ class LLMEngine(abc.ABC):
     async def cleanup(self) -> None: ...
 
 
+def enforce_prefill_max_tokens(request: Any) -> Any:
+    return request | {"stop_conditions": {**request.get("stop_conditions", {}), "max_tokens": 1}}
+
+
+def require_prefill_result(request: Any, mode: DisaggregationMode) -> Any:
+    if "prefill_result" not in request:
+        raise ValueError(f"{mode.value} worker received request with no prefill_result")
+    return request["prefill_result"]
+
+
+def is_probe(request: Any) -> bool:
+    return bool(request.get("probe"))
+
+
 def say(**what: Any) -> None:
-    print(json.dumps(what), flush=True)
+    print(json.dumps(what, default=lambda one: one.value), flush=True)
 
 
 async def serve(engine_class: type[LLMEngine]) -> None:
@@ -87,9 +109,18 @@ def run(engine_class: type[LLMEngine]) -> None:
 
 def modules() -> dict[str, ModuleType]:
     """The package, by module name, for `sys.modules`."""
-    names = ["dynamo", "dynamo.common", "dynamo.common.backend", "dynamo.common.backend.run"]
-    found = {name: ModuleType(name) for name in names}
-    for one in (WorkerConfig, LlmRegistration, EngineConfig, LLMEngine):
-        setattr(found["dynamo.common.backend"], one.__name__, one)
-    found["dynamo.common.backend.run"].run = run  # type: ignore[attr-defined]
+    backend = "dynamo.common.backend"
+    contents: dict[str, list[Any]] = {
+        "dynamo": [],
+        "dynamo.common": [],
+        "dynamo.common.constants": [DisaggregationMode],
+        backend: [WorkerConfig, LlmRegistration, EngineConfig, LLMEngine],
+        f"{backend}.run": [run],
+        f"{backend}.disagg": [enforce_prefill_max_tokens, require_prefill_result],
+        f"{backend}.health_check": [is_probe],
+    }
+    found = {name: ModuleType(name) for name in contents}
+    for name, parts in contents.items():
+        for part in parts:
+            setattr(found[name], part.__name__, part)
     return found

@@ -271,3 +271,20 @@ def test_an_engine_that_cannot_start_ends_with_one_and_says_why(
     assert "engine does not start" in done.stderr
     assert said in done.stderr
     assert done.stdout == ""
+
+
+def test_a_prefill_worker_makes_one_token_and_hands_on(module: ModuleType) -> None:
+    found = chunks(engine(module, FakeGpu(), "--disaggregation-mode=prefill"), request())
+    assert [c["token_ids"] for c in found] == [[ANSWER[0]]]
+    assert found[0]["disaggregated_params"] == module.HANDOFF
+    assert worker(module, "--disaggregation-mode=prefill").component == "prefill"
+
+
+def test_a_decode_worker_answers_only_what_a_prefill_worker_has_seen(module: ModuleType) -> None:
+    one = engine(module, FakeGpu(), "--disaggregation-mode=decode")
+    with pytest.raises(ValueError, match="no prefill_result"):
+        chunks(one, request())
+    handed_on = request() | {"prefill_result": {"disaggregated_params": module.HANDOFF}}
+    assert [t for c in chunks(one, handed_on) for t in c["token_ids"]] == ANSWER
+    # The runtime's own health probe goes to every worker alike.
+    assert chunks(one, request() | {"probe": True})

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.faultline.gpu.plugins.module_utils import _access as access
+from ansible_collections.faultline.gpu.plugins.module_utils._errors import FaultlineError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from kubernetes.config import ConfigException, kube_config
+from kubernetes.config import kube_config
 
 NOW = datetime.datetime.now(datetime.UTC)
 
@@ -164,19 +165,19 @@ def test_a_server_that_the_kubeconfig_does_not_trust_is_not_asked(
 def test_a_context_is_chosen_by_name(server: int, tmp_path: Path) -> None:
     path = kubeconfig(tmp_path / "config", server, {"insecure-skip-tls-verify": True}, {})
     assert access.load(path, "one").host == f"https://localhost:{server}"
-    with pytest.raises(ConfigException, match="two"):
+    with pytest.raises(FaultlineError, match="two"):
         access.load(path, "two")
 
 
-def test_without_any_configuration_the_error_is_that_of_the_pods_account(
+def test_without_any_configuration_the_error_says_where_it_was_looked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    with pytest.raises(ConfigException, match="not set"):
+    with pytest.raises(FaultlineError, match="There is no kubeconfig"):
         access.load()
 
 
 def test_a_kubeconfig_that_was_asked_for_and_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigException):
+    with pytest.raises(FaultlineError):
         access.load(str(tmp_path / "none"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def address(kube: FakeKube) -> Iterator[str]:
 
 
 def api(address: str, token: str = "good") -> _fault_api.FaultApi:
-    return _fault_api.connect(None, Access("", True), address, token)  # type: ignore[arg-type]
+    return _fault_api.connect(None, address, token)  # type: ignore[arg-type]
 
 
 def test_a_fault_is_made_once_however_often_it_is_asked_for(address: str, kube: FakeKube) -> None:
@@ -79,7 +80,8 @@ def test_an_api_that_does_not_answer_is_named() -> None:
 
 
 def test_through_the_api_servers_proxy_the_token_comes_in_a_header_of_its_own() -> None:
-    made = _fault_api.connect(None, Access("https://k8s", True), None, "t")  # type: ignore[arg-type]
+    cluster = SimpleNamespace(access=lambda: Access("https://k8s", True))
+    made = _fault_api.connect(cluster, None, "t")  # type: ignore[arg-type]
     assert made.url == (
         "https://k8s/api/v1/namespaces/fault-injection-system/services/fault-injection-api:8080/proxy"
     )

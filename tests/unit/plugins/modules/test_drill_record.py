@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The modules that keep a drill's record: drill_run, drill_phase, drill_report."""
+"""The actions that keep a drill's record: drill_run, drill_phase, drill_report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from ansible_collections.faultline.gpu.plugins.modules import drill_phase, drill_report, drill_run
+from ansible_collections.faultline.gpu.plugins.action import drill_phase, drill_report, drill_run
 from fake_api import Run
 
 Object = dict[str, Any]

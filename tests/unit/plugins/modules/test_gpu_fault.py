@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,7 +70,6 @@ def pod(name: str, restarts: int = 0) -> Object:
 @pytest.fixture
 def service(api: Api, monkeypatch: pytest.MonkeyPatch) -> Service:
     found = Service(api)
-    monkeypatch.setattr(gpu_fault, "load", lambda *_: SimpleNamespace())
     monkeypatch.setattr(gpu_fault, "connect", lambda *_: found)
     return found
 

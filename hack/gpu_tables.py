@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write the tables of docs/shim.md from the results of tests/gpu, so that they are measured.
+
+Usage: gpu_tables.py [--results FOLDER] [--write FILE]. Without --write prints all tables. A table
+stands in the document between `<!-- gpu:NAME -->` and `<!-- /gpu:NAME -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TREE = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TREE / "tests/gpu"))
+
+from faultline_gpu import diff  # noqa: E402
+
+Results = dict[str, dict[str, Any]]
+BAR_RATIO, BAR_TOGGLE_US = 1.01, 1000
+
+
+def load(folder: Path) -> Results:
+    """Content of each result file, by name without .json."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+
+
+def rules() -> list[dict[str, Any]]:
+    """Rules that explain differences between genuine and injected faults."""
+    text = (TREE / "tests/gpu/explained.yml").read_text()
+    return list(yaml.safe_load(text)["rules"])
+
+
+def markdown(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table."""
+    lines = [list(header), *([str(cell) for cell in row] for row in rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+def machine(results: Results) -> str:
+    """What was measured on."""
+    facts = results["machine"]["machine"]
+    gpus = facts["gpus"]
+    rows = [
+        ("GPU", ", ".join(f"{gpu['name']}" for gpu in gpus)),
+        ("driver", gpus[0]["driver_version"] if gpus else ""),
+        ("CUDA of the driver", facts["driver_cuda"]),
+        ("kernel, C library", f"{facts['kernel']}, {facts['libc']}"),
+        ("CPU", f"{facts['cpu']}, {facts['cores']} cores"),
+        *sorted(facts["packages"].items()),
+        ("shim", f"build `{facts['shim_build']}`"),
+        ("measured", results["machine"]["started"]),
+    ]
+    return markdown(("what", "version"), rows)
+
+
+def golden(results: Results) -> str:
+    """Per fault: functions called, how many did the same, how many differ and are explained."""
+    table, rows = results["golden"], []
+    found = diff.differences(table, rules())
+    for fault, series in table["faults"].items():
+        mine = [row for row in diff.rows(table) if row["fault"] == fault]
+        called = [row for row in mine if diff.compared(row)]
+        differ = [row for row in found if row["fault"] == fault]
+        first = series["genuine"].get("first") or {}
+        rows.append(
+            (
+                fault,
+                series["code"],
+                first.get("cuStreamSynchronize", ""),
+                len(called),
+                len(called) - len(differ),
+                sum(bool(row["rule"]) for row in differ),
+                sum(not row["rule"] for row in differ),
+            )
+        )
+    return markdown(
+        (
+            "fault",
+            "code",
+            "first said",
+            "functions called",
+            "the same",
+            "differ, explained",
+            "differ, unexplained",
+        ),
+        rows,
+    )
+
+
+def differences(results: Results) -> str:
+    """Each rule with what it explains, and what none does."""
+    reasons = {rule["id"]: " ".join(rule["why"].split()) for rule in rules()}
+    merged: dict[tuple[str, str, str, str], set[str]] = {}
+    for row in diff.by_function(diff.differences(results["golden"], rules())):
+        parts = [f"{side}: {_said(row, side)}" for side in ("genuine", "injected")]
+        key = (row["rule"] or "", row["class"], *parts)
+        merged.setdefault(key, set()).add(row["name"])
+    rows = [
+        (rule or "**unexplained**", reasons.get(rule, ""), letter, genuine, injected, _names(names))
+        for (rule, letter, genuine, injected), names in sorted(merged.items())
+    ]
+    return markdown(("rule", "why", "class", "genuine", "injected", "functions"), rows)
+
+
+def _said(row: dict[str, Any], side: str) -> str:
+    written = row[f"{side}_written"]
+    more = f", writes {', '.join(written)}" if written else ""
+    return f"{row[side]}{more}{', blocks' if row[f'{side}_blocked'] else ''}"
+
+
+def _names(names: set[str]) -> str:
+    listed = sorted(names)
+    more = f" and {len(listed) - 6} more" if len(listed) > 6 else ""
+    return ", ".join(f"`{name}`" for name in listed[:6]) + more
+
+
+def suggestions(table: dict[str, Any]) -> dict[str, str]:
+    """Functions whose class the genuine faults contradict, with the class they ask for."""
+    said: dict[str, set[str]] = {}
+    for row in diff.rows(table):
+        if row["healthy"] == "0" and row["genuine"] not in ("unknown", "absent"):
+            said.setdefault(row["name"], set()).add(row["genuine"])
+    wanted = {}
+    for name, answers in said.items():
+        letter = table["classes"][name]
+        if answers == {"fault"} and letter == "P":
+            wanted[name] = "S"
+        elif answers == {"0"} and letter in "SQTI" and letter != "I":
+            wanted[name] = "P"
+    return wanted
+
+
+def classes(results: Results) -> str:
+    """Functions whose class the genuine faults contradict."""
+    wanted = suggestions(results["golden"])
+    listed = results["golden"]["classes"]
+    rows = [(f"`{name}`", listed[name], letter) for name, letter in sorted(wanted.items())]
+    return markdown(("function", "class", "genuine faults ask for"), rows)
+
+
+def runtime(results: Results) -> str:
+    """What the runtime library says, genuine and injected side by side."""
+    rows = []
+    for kind, both in results["golden"].get("runtime", {}).items():
+        sides = [both[how].get("calls", []) for how in ("genuine", "injected")]
+        for number in range(max(map(len, sides))):
+            names = [side[number] if number < len(side) else ["", ""] for side in sides]
+            rows.append(
+                (
+                    kind,
+                    f"`{names[0][0] or names[1][0]}`",
+                    names[0][1],
+                    names[1][1],
+                    "" if names[0] == names[1] else "differs",
+                )
+            )
+    return markdown(("fault", "call, in this order", "genuine", "injected", ""), rows)
+
+
+def inert(results: Results) -> str:
+    """Workloads with the idle shim against none."""
+    rows = []
+    for name, both in results["inert"]["workloads"].items():
+        runs = both["runs"]
+        why = next((run["absent"] for run in runs.values() if "absent" in run), "")
+        codes = ", ".join(str(run.get("status")) for run in runs.values())
+        rows.append((name, both.get("verdict", "not finished"), codes, why))
+    return markdown(("workload", "output and exit code", "exit codes", "why absent"), rows)
+
+
+def times(results: Results) -> str:
+    """Medians and ratios of the times."""
+    rows = []
+    for operation, row in results["times"]["summary"].items():
+        ratios = [
+            f"{middle:.3f} ({low:.3f} to {high:.3f})" for middle, low, high in row["ratio"].values()
+        ]
+        rows.append((operation.replace("_", " "), f"{row['us']['absent']:.2f}", *ratios))
+    return markdown(
+        (
+            "operation",
+            "µs without preload",
+            "the same again",
+            "shim, idle",
+            "predecessor's kind, idle",
+        ),
+        rows,
+    )
+
+
+def armed(results: Results) -> str:
+    """What each workload said when it failed."""
+    rows = []
+    for what, both in results["armed"]["faults"].items():
+        for how in ("genuine", "injected"):
+            if how not in both:
+                continue
+            run = both[how]
+            failed = run.get("failed", {})
+            text = (failed.get("text") or run.get("absent") or "").strip().splitlines()
+            stays = all(one.get("type") for one in run.get("again", [])) if run.get("again") else ""
+            rows.append(
+                (
+                    what,
+                    how,
+                    failed.get("type", ""),
+                    text[0][:110] if text else "",
+                    run.get("latency_ms", ""),
+                    stays,
+                    run.get("status", ""),
+                )
+            )
+    return markdown(
+        ("workload, fault", "", "exception", "first line", "ms", "stays failed", "exit code"), rows
+    )
+
+
+def missed(results: Results) -> str:
+    """Calls the driver counted and the shim did not."""
+    rows = []
+    for name, row in results["missed"]["workloads"].items():
+        lost = "; ".join(
+            f"`{'`, `'.join(one['functions'])}` {one['driver']}/{one['shim']}"
+            for one in row.get("missed", [])
+        )
+        rows.append(
+            (
+                name,
+                row.get("functions", ""),
+                row.get("calls", row.get("absent", "")),
+                row.get("missed_calls", ""),
+                lost,
+            )
+        )
+    return markdown(
+        (
+            "workload",
+            "functions",
+            "calls counted by the driver",
+            "missed by the shim",
+            "which (driver/shim)",
+        ),
+        rows,
+    )
+
+
+def toggle(results: Results) -> str:
+    """Microseconds from the writer's store to the first failing call."""
+    rows = [
+        (kind, row["samples"], *(row["upper_us"].get(q, "") for q in ("p50", "p99", "max")))
+        for kind, row in results["toggle"].items()
+    ]
+    return markdown(("fault", "samples", "p50 µs", "p99 µs", "most µs"), rows)
+
+
+def bars(results: Results) -> str:
+    """Bars that the measurements must clear, and whether they do."""
+    unexplained = sum(not row["rule"] for row in diff.differences(results["golden"], rules()))
+    ratios = {op: row["ratio"]["inert"][0] for op, row in results["times"]["summary"].items()}
+    worst = max(ratios, key=lambda op: ratios[op])
+    lost = sum(row.get("missed_calls", 0) for row in results["missed"]["workloads"].values())
+    late = max(row["upper_us"]["p99"] for row in results["toggle"].values())
+    rows = [
+        ("differences not explained", "0", unexplained, unexplained == 0),
+        (
+            "idle cost, worst operation",
+            f"≤ {BAR_RATIO}",
+            f"{ratios[worst]:.3f} ({worst})",
+            ratios[worst] <= BAR_RATIO,
+        ),
+        ("calls missed", "0", lost, lost == 0),
+        ("toggle latency p99", f"≤ {BAR_TOGGLE_US} µs", late, late <= BAR_TOGGLE_US),
+    ]
+    return markdown(
+        ("what", "bar", "measured", ""),
+        [(*row[:3], "met" if row[3] else "**not met**") for row in rows],
+    )
+
+
+TABLES: dict[str, Callable[[Results], str]] = {
+    "machine": machine,
+    "bars": bars,
+    "golden": golden,
+    "differences": differences,
+    "classes": classes,
+    "runtime": runtime,
+    "inert": inert,
+    "times": times,
+    "armed": armed,
+    "missed": missed,
+    "toggle": toggle,
+}
+
+
+def tables(results: Results) -> dict[str, str]:
+    """Every table whose files are there."""
+    found = {}
+    for name, make in TABLES.items():
+        try:
+            found[name] = make(results)
+        except KeyError as error:
+            found[name] = f"(not measured: {error} is not among the results)"
+    return found
+
+
+def fill(document: str, found: dict[str, str]) -> str:
+    """The document with its tables replaced. Raises ValueError for a table that is not known."""
+
+    def block(match: re.Match[str]) -> str:
+        if match[1] not in found:
+            raise ValueError(
+                f"the document asks for table {match[1]}, which is none of {', '.join(found)}"
+            )
+        return f"<!-- gpu:{match[1]} -->\n{found[match[1]]}\n<!-- /gpu:{match[1]} -->"
+
+    return re.sub(r"<!-- gpu:(\w+) -->\n.*?<!-- /gpu:\1 -->", block, document, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Print or write."""
+    parser = argparse.ArgumentParser(description="Tables from the results of tests/gpu.")
+    parser.add_argument("--results", type=Path, default=TREE / "tests/gpu/results")
+    parser.add_argument("--write", type=Path, help="document whose tables are replaced")
+    options = parser.parse_args()
+    found = tables(load(options.results))
+    if options.write:
+        options.write.write_text(fill(options.write.read_text(), found))
+    else:
+        print("\n\n".join(f"## {name}\n\n{text}" for name, text in found.items()))
+
+
+if __name__ == "__main__":
+    main()

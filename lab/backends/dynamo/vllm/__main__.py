@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python3 -m dynamo.vllm` in an image of the lab: the lab's engine, not vllm."""
+
+from lab_engine.backends import main
+
+if __name__ == "__main__":
+    main("vllm")

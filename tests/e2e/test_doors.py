@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same drill through the other doors: pytest's command line, and the classes for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import LAB, TREE, kubectl
+
+pytestmark = pytest.mark.drill
+DOOR = "tests/fault_tolerance/deploy/test_hw_faults.py"
+BASIC = ["--enable-hw-faults", "--namespace=hw-fault-test", "-v", "-s"]
+BACKEND = [
+    "--enable-hw-faults",
+    "--hw-fault-backend=vllm",
+    "--namespace=hw-fault-test",
+    "-v",
+    "-s",
+]
+FAST = ["--enable-hw-faults", "--skip-service-restart", "-v", "-s"]
+LONG = pytest.mark.long
+# Command lines as the documentation has them, and what is added to reach every backend and version.
+WAYS = [
+    pytest.param(FAST, ["--hw-fault-backend=trtllm", "--deployment=v1beta1/agg"], id="fast-trtllm"),
+    pytest.param(BASIC, [], id="basic-vllm", marks=LONG),
+    pytest.param(BACKEND, ["--deployment=v1beta1/disagg_router"], id="vllm-disagg", marks=LONG),
+    pytest.param(FAST, ["--hw-fault-backend=sglang"], id="fast-sglang", marks=LONG),
+    pytest.param(
+        BASIC, ["--hw-fault-backend=sglang", "--deployment=disagg"], id="sglang-disagg", marks=LONG
+    ),
+    pytest.param(
+        FAST, ["--hw-fault-backend=trtllm", "--deployment=disagg"], id="trtllm-disagg", marks=LONG
+    ),
+]
+
+
+class Door:
+    """One pytest process at work on the lab, with a folder of results of its own."""
+
+    def __init__(self, results: Path, *options: str) -> None:
+        self.results, self.output = results, ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", DOOR, *options, f"--log-dir={results}"],
+            cwd=TREE,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def phase(self) -> int:
+        """Number of the newest phase that has begun, 0 before the first."""
+        try:
+            lines = (self.results / "latest/progress.jsonl").read_text().splitlines()
+        except FileNotFoundError:
+            return 0
+        return max((json.loads(line)["number"] for line in lines), default=0)
+
+    def end(self, seconds: float = 900) -> str:
+        """Wait for the end; returns what it printed."""
+        self.output, _ = self.process.communicate(timeout=seconds)
+        print(self.output)
+        return self.output
+
+    def report(self) -> dict[str, Any]:
+        """Report of the newest run."""
+        found: dict[str, Any] = json.loads((self.results / "latest/report.json").read_text())
+        return found
+
+
+def environment() -> dict[str, str]:
+    """Where the lab is, and its programs."""
+    path = f"{Path(sys.executable).parent}:/var/cache/faultline/bin:{os.environ['PATH']}"
+    return os.environ | {"KUBECONFIG": str(LAB / "kubeconfig"), "PATH": path}
+
+
+def cleanup(results: Path) -> None:
+    """The way back from a fresh process."""
+    settings = json.dumps({"drill_results_dir": str(results)})
+    command = ["ansible-playbook", "-i", "inventories/lab", "playbooks/cleanup.yml", "-e", settings]
+    done = subprocess.run(
+        command, cwd=TREE, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def left() -> str:
+    """What is there of any run."""
+    return kubectl("get", "gpufaults,namespaces,dgd", "-A", "-l", "faultline.dev/run", "-o", "name")
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Iterator[Path]:
+    """A folder for results; what a test leaves unfinished there is undone."""
+    yield tmp_path
+    if (tmp_path / "latest").exists() and left():
+        cleanup(tmp_path)
+
+
+@pytest.mark.parametrize(("command", "more"), WAYS)
+def test_a_command_line_of_the_documentation_runs_the_drill(
+    results: Path, command: list[str], more: list[str]
+) -> None:
+    junit = results / "hw-fault-tests.xml"
+    door = Door(results, *command, *more, f"--junit-xml={junit}")
+    said = door.end()
+    assert door.process.returncode == 0
+    assert "1 passed" in said
+    assert [p["status"] for p in door.report()["phases"]] == ["passed"] * 10
+    assert door.report()["before_after"]["equal"] is True
+    suite = ET.parse(junit).getroot()[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("1", "0", "0")
+    assert left() == ""
+
+
+def test_without_being_asked_for_nothing_is_touched(results: Path) -> None:
+    door = Door(results)
+    assert "hardware faults are off: give --enable-hw-faults" in door.end(60)
+    assert door.process.returncode == 0
+    assert list(results.iterdir()) == []
+
+
+def test_a_node_that_may_not_be_hurt_is_refused_in_a_sentence(results: Path) -> None:
+    door = Door(results, *FAST, "--hw-fault-target-node=nowhere")
+    said = door.end()
+    assert door.process.returncode == 1
+    assert door.report()["verdict"] == "refused"
+    assert "nowhere" in door.report()["reason"]
+    assert "FaultlineError" in said
+    assert left() == ""
+
+
+KILLS = [pytest.param(0)] + [pytest.param(n, marks=LONG) for n in range(1, 10)]
+
+
+@pytest.mark.parametrize("number", KILLS)
+def test_a_pytest_process_killed_at_a_random_moment_leaves_nothing_behind(
+    results: Path, number: int
+) -> None:
+    door = Door(results, *FAST)
+    phase, wait = random.randint(1, 10), random.uniform(0, 5)
+    deadline = time.monotonic() + 400
+    while door.phase() < phase and door.process.poll() is None:
+        assert time.monotonic() < deadline, f"phase {phase} was not reached"
+        time.sleep(0.05)
+    time.sleep(wait)
+    print(f"killed {wait:.1f} s into phase {phase}")
+    door.process.send_signal(signal.SIGKILL)
+    door.end(60)
+    cleanup(results)
+    assert door.report()["before_after"]["equal"] is True
+    assert left() == ""
+
+
+def test_ctrl_c_undoes_everything_before_pytest_ends(results: Path) -> None:
+    door = Door(results, *FAST)
+    deadline = time.monotonic() + 300
+    while door.phase() < 3 and door.process.poll() is None:
+        assert time.monotonic() < deadline, "phase 3 was not reached"
+        time.sleep(0.05)
+    door.process.send_signal(signal.SIGINT)
+    door.end()
+    assert door.process.returncode == 2
+    assert door.report()["before_after"]["equal"] is True
+    assert left() == ""
+
+
+USAGE = """
+import asyncio, sys
+from tests.utils.managed_deployment import ManagedDeployment, DeploymentSpec
+
+# Load deployment spec
+spec = DeploymentSpec("tests/data/deployments/vllm/disagg_router.yaml")
+spec.name = "my-test"
+spec.set_model("Qwen/Qwen3-0.6B")
+spec.set_image("registry.example/ai-dynamo/vllm-runtime:1.6.1")
+spec.set_logging(enable_jsonl=True, log_level="debug")
+spec.remove_env_from_secret()
+
+async def main():
+    # Run test with ephemeral deployment
+    async with ManagedDeployment(
+        namespace="test-namespace",
+        deployment_spec=spec,
+        log_dir=sys.argv[1],
+        enable_hw_faults=True,
+        hw_fault_config={"xid_type": 79},
+        skip_service_restart=True,
+    ) as deployment:
+        # Setup CUDA passthrough (pods restart once)
+        await deployment.setup_cuda_passthrough(xid_type=79)
+        await deployment.wait_for_all_pods_ready(timeout=300)
+        target_node = deployment.get_hw_fault_target_node()
+
+        # Deployment is ready here
+        pods = deployment.get_pods()
+        pf = deployment.port_forward(pods["Frontend"][0], 8000)
+        import urllib.request
+        assert b"Qwen/Qwen3-0.6B" in urllib.request.urlopen(f"{pf.url}/v1/models").read()
+
+        # Enable faults (no restart)
+        await deployment.toggle_cuda_faults(enable=True)
+
+        # Inject XID for NVSentinel
+        fault_id = await deployment.inject_hw_fault(fault_type="xid", xid_type=79)
+        print("fault", fault_id)
+
+        # Wait for NVSentinel to cordon node
+        deployment.wait_for_node_cordon(timeout=180)
+        assert deployment.is_node_cordoned(target_node)
+
+        # Cleanup and recover
+        await deployment.cleanup_cuda_spec_without_restart()
+        await deployment.wait_for_pods_on_healthy_nodes(exclude_node=target_node)
+    print("left with", deployment.report["before_after"])
+
+asyncio.run(main())
+"""
+
+
+@LONG
+def test_the_classes_work_as_the_documentation_uses_them(results: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", USAGE, str(results)],
+        cwd=TREE,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "left with {'equal': True, 'differences': []}" in done.stdout
+    assert left() == ""

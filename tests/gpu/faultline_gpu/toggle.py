@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Toggle latency: from the writer's stores into the page to the first call that fails.
+
+Usage: toggle FILE [SECONDS]. A reader polls a cheap driver call without a pause. `upper` counts
+from before the writer began to write, `lower` from after it had returned; its last store, which
+arms the page, lies between the two. A sticky fault is for good, so each of its samples needs a
+process of its own; where pages know a fault that heals, one process gives the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from . import arming, launch, results
+from .counts import SOURCES
+from .driver import Driver
+from .faults import FAULTS
+
+SAMPLES, STICKY_SAMPLES = 1000, 100
+CORES_PER_SAMPLE = 3  # reader, writer, and room for whoever starts the next
+CODE = FAULTS["trap"].code
+
+
+class Reader:
+    """A process that polls."""
+
+    def __init__(self, program: Path, page: Path) -> None:
+        self.page = arming.Page(page)
+        self.process = subprocess.Popen(
+            [str(program)],
+            env=arming.preloaded(page),
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.expect("ready")
+
+    def expect(self, word: str) -> list[str]:
+        """Its next line. Raises RuntimeError when that does not begin with `word`."""
+        assert self.process.stdout
+        line = self.process.stdout.readline().split()
+        if not line or line[0] != word:
+            raise RuntimeError(f"the reader said {line}, expected {word}")
+        return line
+
+    def sample(self, entry: arming.Entry) -> tuple[float, float]:
+        """Arm, and wait for the failure: microseconds, upper and lower."""
+        time.sleep(0.0005)
+        before = time.monotonic_ns()
+        self.page.write([entry])
+        after = time.monotonic_ns()
+        at = int(self.expect(str(CODE))[1])
+        return (at - before) / 1000, (at - after) / 1000
+
+    def heal(self) -> None:
+        """Disarm, and wait until it polls again."""
+        assert self.process.stdin
+        self.page.write([])
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.expect("ready")
+
+    def end(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.communicate()
+
+
+def sticky(
+    program: str, folder: str, uuid: str, number: int, until: float
+) -> tuple[float, float] | None:
+    """One sample of a sticky fault, in a new process; None when the time is over."""
+    if time.monotonic() > until:
+        return None
+    reader = Reader(Path(program), Path(folder) / f"page-{number}")
+    try:
+        return reader.sample(arming.entry(uuid, CODE))
+    finally:
+        reader.end()
+
+
+def summary(samples: list[tuple[float, float]]) -> dict[str, Any]:
+    """Number of samples, and quantiles in microseconds."""
+    shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    found: dict[str, Any] = {"samples": len(samples)}
+    for index, side in enumerate(("upper_us", "lower_us")):
+        values = [sample[index] for sample in samples]
+        found[side] = (
+            {name: round(results.quantile(values, share), 2) for name, share in shares.items()}
+            if values
+            else {}
+        )
+    return found
+
+
+def main() -> None:
+    """Take the samples; write the file after each kind."""
+    path, seconds = launch.arguments()
+    until = time.monotonic() + seconds
+    driver = Driver()
+    driver.need("cuInit", 0)
+    uuid, table = driver.uuid(), dict[str, Any]()
+    with tempfile.TemporaryDirectory(prefix="faultline-toggle-") as name:
+        program = Path(name) / "toggle"
+        source = SOURCES / "toggle.c"
+        subprocess.run(["gcc", "-O2", "-o", str(program), str(source), "-ldl"], check=True)
+        heals = arming.transient()
+        if heals:
+            reader, healed = Reader(program, Path(name) / "page"), list[tuple[float, float]]()
+            while len(healed) < SAMPLES and time.monotonic() < until:
+                healed.append(reader.sample(arming.entry(uuid, CODE, **heals)))
+                reader.heal()
+            reader.end()
+            table["transient"] = summary(healed) | {"raw": [round(u, 1) for u, _ in healed]}
+            results.write(path, table)
+        wanted = STICKY_SAMPLES if heals else SAMPLES
+        with ProcessPoolExecutor(max(1, min(6, (os.cpu_count() or 1) // CORES_PER_SAMPLE))) as pool:
+            tasks = [pool.submit(sticky, str(program), name, uuid, n, until) for n in range(wanted)]
+            samples = [found for task in tasks if (found := task.result())]
+        table["sticky"] = summary(samples) | {"raw": [round(u, 1) for u, _ in samples]}
+        results.write(path, table)
+    launch.show({kind: {k: v for k, v in row.items() if k != "raw"} for kind, row in table.items()})
+
+
+if __name__ == "__main__":
+    main()
