@@ -7,13 +7,13 @@ list=$(dirname "$0")/packages.txt
 [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null || exit 0
 installed() { [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2> /dev/null)" = "ii " ]; }
 missing=""
-for line in $(grep -v '^#' "$list"); do
+while read -r line; do
     found=""
-    for name in $(echo "$line" | tr '|' ' '); do
+    for name in $(echo "${line%%#*}" | tr '|' ' '); do
         installed "$name" && found=$name
     done
-    [ -n "$found" ] || missing="$missing $line"
-done
+    [ -n "$found" ] || [ -z "${line%%#*}" ] || missing="$missing $line"
+done < "$list"
 [ -n "$missing" ] || exit 0
 echo "Installing for the shim's tests:$missing" >&2
 apt-get update -qq || exit 0
