@@ -37,7 +37,7 @@ RULES = (
         r"cuMemAddressFree|cuMemHostUnregister|cuArrayDestroy|cuGreenCtxDestroy|cuDestroyExternal",
         "T",
     ),
-    (r"cuInit$|cuDevicePrimaryCtxRetain|cuCtxCreate|cuDevicePrimaryCtxReset|cuGreenCtxCreate", "I"),
+    (r"cuInit$|cuDevicePrimaryCtx(Retain|Reset)|cu(|GL|VDPAU|Green)CtxCreate", "I"),
     (r"cu(Stream|Event|Ctx|GreenCtx)Synchronize", "Q"),
     # Copies that wait. A Q has register arguments only: its trampoline makes a call of its own.
     (r"cuMemcpy(?!\w*(Async|Batch))", "Q"),

@@ -92,6 +92,7 @@ static int device_argument(const char *name)
     } known[] = {
         {"cuDevicePrimaryCtxRetain", 1}, {"cuDevicePrimaryCtx", 0}, {"cuGreenCtxCreate", 2},
         {"cuCtxCreate_v3", 4},           {"cuCtxCreate_v4", 3},     {"cuCtxCreate", 2},
+        {"cuGLCtxCreate", 2},            {"cuVDPAUCtxCreate", 2},
     };
     for (unsigned i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (fl_begins(name, known[i].begins))
