@@ -18,7 +18,7 @@ PROFILER = {"cuProfilerInitialize", "cuProfilerStart", "cuProfilerStop"}
 # Inline helper of cuda.h that nobody exports; a function of Windows.
 NOT_EXPORTED = ("cuGetProcAddress_v2_ptsz", "cuWGLGetDevice")
 
-# First match decides. Classes as in the documentation of the shim:
+# First match decides. Classes as in data/page_layout.def:
 # P pass, T teardown, I new context, Q waits for the GPU, N NVML query, S everything else.
 RULES = (
     (r"cuGetError(String|Name)|cuDriverGetVersion|cuGetProcAddress|cuGetExportTable|cudbg", "P"),
@@ -73,7 +73,7 @@ def main() -> None:
     for binding in folder.rglob("pynvml.py"):
         names |= set(re.findall(r"[\"'](nvml[A-Z]\w+)[\"']", binding.read_text()))
     print("# Every exported name of libcuda.so.1 and libnvidia-ml.so.1 of CUDA 12.0 to 13.5.")
-    print("# name class out: see shim/README.md; out is 1 when argument 1 gets a new pointer.")
+    print("# name class out: classes as in page_layout.def; out 1: argument 1 gets a new pointer.")
     print(
         "# Made by hack/cuda_symbols.py from the headers of CUDA 12.0, 12.4, 12.9 and 13.5 on PyPI"
     )

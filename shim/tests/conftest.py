@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,16 @@ class Machine:
     driver: Path = DRIVER
     runner: tuple[str, ...] = ()
 
+    @cache  # noqa: B019 - there are three of them
     def missing(self) -> str:
         """What this machine lacks to be used, empty when it is all there."""
         tools = [tool for tool in (self.compiler, *self.runner[:1]) if not shutil.which(tool)]
-        return f"not installed: {', '.join(tools)}" if tools else ""
+        if tools:
+            return f"not installed: {', '.join(tools)}"
+        command = [self.compiler, "-x", "c", "-o", os.devnull, "-"]
+        program = "int main(void) { return 0; }"
+        built = subprocess.run(command, input=program, text=True, capture_output=True, check=False)
+        return f"{self.compiler} has no C library" if built.returncode else ""
 
 
 NATIVE = Machine("native", "gcc")

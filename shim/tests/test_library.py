@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import DRIVER, LIBRARY, MACHINES, TREE, Lab
 
 
@@ -94,6 +95,34 @@ def test_the_fast_path_is_a_load_a_compare_and_a_jump(library: Path) -> None:
     x86 = ["endbr64", "mov", "cmpl", "jne", "jmp"]
     a64 = ["bti", "adrp", "ldr", "ldr", "cbnz", "adrp", "ldr", "br"]
     assert words[: len(a64 if arm else x86)] == (a64 if arm else x86)
+
+
+MAKE = ("make", "-s", "--no-print-directory", "-C")
+
+
+def test_who_asks_for_the_build_id_needs_no_compiler(tmp_path: Path) -> None:
+    for tool in ("make", "sh", "cat", "sha256sum", "cut", "echo"):
+        (tmp_path / tool).symlink_to(str(shutil.which(tool)))
+    command = (*MAKE, str(TREE / "shim"), "print-build-id")
+    done = subprocess.run(
+        command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == (output(*command), "")
+
+
+def test_the_sources_that_gpu_hosts_get_are_all_that_the_build_needs(tmp_path: Path) -> None:
+    tasks = yaml.safe_load((TREE / "roles/cuda_shim/tasks/compile.yml").read_text())
+    pack = next(t["ansible.builtin.command"]["argv"] for t in tasks if t["name"].startswith("Pack"))
+    sent = [word for word in pack if "{{" not in word]
+    packed = subprocess.run(
+        ["tar", f"--directory={TREE}", *sent[1:]], capture_output=True, check=True
+    ).stdout
+    (tmp_path / "there").mkdir()
+    subprocess.run(["tar", "xzC", str(tmp_path / "there")], input=packed, check=True)
+    there = str(tmp_path / "there/shim")
+    subprocess.run((*MAKE, there, "install", f"PREFIX={tmp_path}/out"), check=True)
+    made = tmp_path / "out" / output(*MAKE, str(TREE / "shim"), "print-build-id").strip()
+    assert {file.name for file in made.iterdir()} == {"libfaultline.so", "selftest"}
 
 
 @pytest.mark.parametrize(
