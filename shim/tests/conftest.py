@@ -33,6 +33,12 @@ GPUS = [
 MIG = "MIG-99999999-8888-7777-6666-555555555555"
 
 
+def listed() -> set[str]:
+    """Names of data/cuda_symbols.txt."""
+    lines = (TREE / "data/cuda_symbols.txt").read_text().splitlines()
+    return {line.split()[0] for line in lines if line and not line.startswith("#")}
+
+
 @dataclass(frozen=True)
 class Machine:
     """A way to build and run programs: compiler, emulator and the builds that go with it."""

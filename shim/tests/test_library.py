@@ -12,16 +12,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import DRIVER, LIBRARY, MACHINES, TREE, Lab
+from conftest import DRIVER, LIBRARY, MACHINES, TREE, Lab, listed
 
 
 def output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def listed() -> set[str]:
-    lines = (TREE / "data/cuda_symbols.txt").read_text().splitlines()
-    return {line.split()[0] for line in lines if line and not line.startswith("#")}
 
 
 @pytest.fixture(params=["native", "aarch64"])

@@ -218,6 +218,30 @@ def test_only_the_chosen_classes_of_calls_are_hit(
     assert one.state()["hits_by_class"] == {classes: 1}
 
 
+def test_a_copy_that_waits_counts_as_a_wait(lab: Lab, session: Callable) -> None:
+    one = session()
+    one("alloc")
+    lab.arm(classes="Q", mode="transient")
+    assert (one("copy"), one("alloc")[0]) == (719, 0)
+    lab.arm(classes="S", mode="transient")
+    assert (one("copy"), one("alloc")[0]) == (0, 719)
+
+
+def test_a_genuine_fault_that_the_driver_refuses_is_noted_once_and_fails_nothing(
+    every_lab: Lab, every_session: Callable
+) -> None:
+    one = every_session()
+    every_lab.arm(mode="genuine", xid=43)
+    assert one("allocs 3") == [0, 0, 0]
+    assert one.state()["genuine_refused"] == 0, "the page does not allow it"
+    every_lab.page.allow_genuine(True)
+    assert one("allocs 3") == [0, 0, 0]
+    (entry,) = every_lab.page.entries()
+    seen = one.state()
+    assert (seen["genuine_refused"], seen["genuine_serial"]) == (801, entry.serial)
+    assert (seen["genuine_launched"], seen["hits"], seen["latched_code"]) == (0, 0, 0)
+
+
 def test_a_lost_gpu_has_no_nvml_handle_one_that_needs_a_reset_has(
     lab: Lab, session: Callable
 ) -> None:

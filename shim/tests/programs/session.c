@@ -122,6 +122,8 @@ static void obey(const char *word, const char *rest)
         printf("[%d,%lld]\n", code, (long long)(now() - begun));
     else if (!strcmp(word, "free"))
         printf("%d\n", CALL("cuMemFree_v2", pointer));
+    else if (!strcmp(word, "copy"))
+        printf("%d\n", CALL("cuMemcpyDtoH_v2", memory, pointer, (size_t)8));
     else if (!strcmp(word, "init"))
         printf("%d\n", CALL("cuInit", 0));
     else if (!strcmp(word, "retain"))
