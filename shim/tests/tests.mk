@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # What needs more than a compiler: tests and measurements, none of which needs a GPU.
-.PHONY: test test-builds packages bench
+.PHONY: test test-builds packages bench coverage fuzz
 
 DRIVER := ../lab/driver
 PYTHON ?= $(if $(wildcard ../.venv/bin/pytest),../.venv/bin/python,python3)
@@ -22,6 +22,13 @@ test-builds: all packages
 
 test: test-builds
 	$(PYTHON) -m pytest -q tests $(ARGS)
+
+coverage: test-builds
+	$(PYTHON) -m pytest -q -rP tests/test_logic.py -k lines_of_ten
+
+# A seed that finds something is printed; FAULTLINE_FUZZ_SEED=… begins with it.
+fuzz: test-builds
+	FAULTLINE_FUZZ_SECONDS=$(or $(SECONDS),300) $(PYTHON) -m pytest -q tests/test_logic.py -k "go_wrong and address" $(ARGS)
 
 bench: all
 	@tests/bench.sh
