@@ -216,9 +216,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("/var/lib/faultline-lab/lab"))
     parser.add_argument("--plan", help="the plan as JSON; it is checked (up, status)")
     parser.add_argument("--timeout", type=int, default=180)
-    parser.add_argument(
-        "--names", type=json.loads, help="more names of images, as JSON (import)"
-    )
+    parser.add_argument("--names", type=json.loads, help="more names of images, as JSON (import)")
     parser.add_argument("archives", nargs="*", type=Path)
     args = parser.parse_intermixed_args()
     code = 0

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from . import _access
+from . import _access, _refusals
 from ._errors import FaultlineError
 
 Obj = dict[str, Any]
@@ -109,13 +109,17 @@ class Cluster:
             except ApiException as error:
                 if error.status == 404 and missing_ok:
                     return None
-                text = reason(error)
                 # A webhook's pod may be on the very node that is rebooting; nothing announces
                 # that it is back but a call that works.
-                if "failed calling webhook" in text and time.monotonic() < deadline:
+                if _refusals.transient(reason(error)) and time.monotonic() < deadline:
                     threading.Event().wait(1)
                     continue
-                raise FaultlineError(f"Cannot {what}: {text}", status=error.status) from error
+                text = _refusals.explain(
+                    error.status, answer(error), reason(error), arguments.get("body")
+                )
+                raise FaultlineError(
+                    f"Cannot {what}: {text}", status=error.status, said=reason(error)
+                ) from error
             return found
 
     def get(self, kind: Kind, name: str, namespace: str | None = None) -> Obj | None:
@@ -173,9 +177,15 @@ class Cluster:
         return done is not None
 
 
+def answer(error: Any) -> Obj:
+    """The Status that came with an error, empty if none did."""
+    try:
+        found = json.loads(error.body)
+    except (TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def reason(error: Any) -> str:
     """What the API server said, as text."""
-    try:
-        return str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        return f"{error.status} {error.reason}"
+    return _refusals.words(answer(error), f"{error.status} {error.reason}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._errors import FaultlineError
-from ._predicates import ready_pod
+from ._objects import ready_pod
 
 # A dot or bracket that belongs to a key is written with a backslash before it.
 STEP = re.compile(r"((?:[^.\[\]\\]|\\.)+)|\[([^=\]]+)=([^\]]+)\]")

@@ -21,7 +21,7 @@ from ._dgd_engine import (
 from ._dgd_places import Places, Spot
 from ._dgd_tree import add, drop, look, named, plain, put, set_fields
 from ._errors import FaultlineError
-from ._predicates import WORKERS
+from ._graph_predicates import WORKERS
 
 
 class ServiceSpec:

@@ -274,9 +274,9 @@ class DeploymentSpec:
             "log_level": None if level is None else str(level),
         }
 
-    def disable_grove(self) -> None:
-        """Have the operator make Deployments instead of Grove's pod cliques."""
-        put(self._root, ("metadata", "annotations", GROVE), "false")
+    def disable_grove(self, disabled: bool = True) -> None:
+        """Have the operator make Deployments instead of Grove's pod cliques, or not so."""
+        put(self._root, ("metadata", "annotations", GROVE), "false" if disabled else "true")
 
     def remove_env_from_secret(self) -> None:
         """Take no variables from Secrets, for a namespace that has none (a public model, say)."""

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ._objects import GRAPH_LABEL
+
 Obj = Mapping[str, Any]
 
 HIDDEN = "(not kept)"
@@ -23,7 +25,6 @@ SECRET_TEXT = re.compile(
 # Where metrics are, by the port's name as the Dynamo operator sets it (recorded), or its number.
 METRICS_PORTS = {"http": 8000, "system": 9090}
 DROPPED_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
-GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ._predicates import names_run
+from ._node_predicates import names_run
 from ._requests import Record, summarise
 
 Entry = Mapping[str, Any]

@@ -11,20 +11,50 @@ from collections.abc import Iterable, Mapping, Sequence
 from ._client import Obj
 from ._conditions import ready
 from ._errors import FaultlineError
-from ._predicates import HASH_LABEL, node_released, ready_pod
+from ._node_predicates import node_released
+from ._objects import HASH_LABEL, RUN_LABEL, ready_pod
 
 GPU = "nvidia.com/gpu"
 PRESENT = "nvidia.com/gpu.present"
 ALLOWED = ("faultline.dev/drill", "allowed")
-RUN_LABEL = "faultline.dev/run"
+SENTINEL = {
+    "DaemonSet": ("syslog-health-monitor-regular", "platform-connectors"),
+    "Deployment": ("fault-quarantine", "node-drainer", "fault-remediation"),
+}
+OPERATOR = {
+    "app.kubernetes.io/name": "dynamo-operator",
+    "app.kubernetes.io/component": "manager",
+}
+# Labels by which an operator keeps NVSentinel off a node, when their value is false.
+OPT_OUT = ("k8saas.nvidia.com/ManagedByNVSentinel", "nvsentinel.dgxc.nvidia.com/managed")
 
 
-def workload_problem(found: Obj | None, what: str) -> list[str]:
-    """Why a workload cannot be relied on: it is absent or not ready."""
+def workload_problem(found: Obj | None, what: str, fix: str) -> list[str]:
+    """Why a workload cannot be relied on: it is absent, which `fix` helps against, or not ready."""
     if not found:
-        return [f"{what} is not installed: without it the drill cannot pass."]
+        return [f"{what} is not installed: {fix}."]
     good, seen = ready(found)
     return [] if good else [f"{what} is not ready ({seen}): look at its pods."]
+
+
+def operator_problem(workloads: Iterable[Obj]) -> list[str]:
+    """Why the Dynamo operator cannot be relied on; it is found by the labels of its chart."""
+    found = [
+        w
+        for w in workloads
+        if w["kind"] == "Deployment"
+        and OPERATOR.items() <= (w["metadata"].get("labels") or {}).items()
+    ]
+    what, fix = "The Dynamo operator", "run playbooks/provision.yml with platform_helm, or Helm"
+    if not found:
+        return workload_problem(None, what, fix)
+    return [
+        problem
+        for obj in found
+        for problem in workload_problem(
+            obj, f"{what} {obj['metadata']['name']} in {obj['metadata']['namespace']}", fix
+        )
+    ]
 
 
 def namespace_problem(found: Obj | None, run_id: str | None) -> list[str]:
@@ -40,17 +70,32 @@ def namespace_problem(found: Obj | None, run_id: str | None) -> list[str]:
     ]
 
 
+def drainer_settings(text: str | None) -> tuple[str, list[tuple[str, str]]]:
+    """Of the drainer's `config.toml`: its systemNamespaces, and glob and mode of userNamespaces.
+
+    Both are empty of settings that cannot be read.
+    """
+    try:
+        settings = tomllib.loads(text or "")
+    except tomllib.TOMLDecodeError:
+        return "", []
+    rows = settings.get("userNamespaces") or []
+    globs = [(str(row.get("name")), str(row.get("mode") or "")) for row in rows]
+    return str(settings.get("systemNamespaces") or ""), globs
+
+
+def drainer_mode(text: str | None, namespace: str) -> str | None:
+    """How NVSentinel's drainer ends a namespace's pods: the mode of the first match."""
+    _system, globs = drainer_settings(text)
+    return next((mode for glob, mode in globs if fnmatch.fnmatchcase(namespace, glob)), None)
+
+
 def drainer_problem(text: str | None, namespace: str) -> list[str]:
     """Why NVSentinel's drainer would leave a namespace alone, by its `config.toml`.
 
     A drainer whose settings cannot be read is not judged: the drain itself will show.
     """
-    try:
-        settings = tomllib.loads(text or "")
-    except tomllib.TOMLDecodeError:
-        return []
-    globs = [str(row.get("name")) for row in settings.get("userNamespaces") or []]
-    system = str(settings.get("systemNamespaces") or "")
+    system, globs = drainer_settings(text)
     if not globs:
         return []
     if system and re.search(system, namespace):
@@ -58,12 +103,30 @@ def drainer_problem(text: str | None, namespace: str) -> list[str]:
             f"NVSentinel's node-drainer counts {namespace} among its systemNamespaces and "
             "never drains it: choose another with drill_namespace."
         ]
-    if not any(fnmatch.fnmatchcase(namespace, glob) for glob in globs):
+    if drainer_mode(text, namespace) is None:
         return [
-            f"NVSentinel's node-drainer drains {', '.join(globs)}, never {namespace}: add it "
-            "to node-drainer.userNamespaces, or choose a name that matches with drill_namespace."
+            f"NVSentinel's node-drainer drains {', '.join(glob for glob, _mode in globs)}, never "
+            f"{namespace}: add it to node-drainer.userNamespaces, or choose a name that matches "
+            "with drill_namespace."
         ]
     return []
+
+
+def opted_out(node: Obj) -> str | None:
+    """The label by which a node is kept from NVSentinel, None of none."""
+    labels = node["metadata"].get("labels") or {}
+    return next((key for key in OPT_OUT if labels.get(key) == "false"), None)
+
+
+def opt_out_problems(nodes: Iterable[Obj]) -> list[str]:
+    """Why NVSentinel would leave nodes alone that may be hurt."""
+    return [
+        f"NVSentinel leaves node {n['metadata']['name']} alone, by its label {key}=false: remove "
+        f"the label (kubectl label node {n['metadata']['name']} {key}-), or keep drills off the "
+        f"node (kubectl label node {n['metadata']['name']} {ALLOWED[0]}-)."
+        for n in gpu_nodes(nodes)
+        if allowed(n) and (key := opted_out(n))
+    ]
 
 
 def gpu_nodes(nodes: Iterable[Obj]) -> list[Obj]:

@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ._objects import RUN_LABEL
+
 Obj = Mapping[str, Any]
 
-RUN_LABEL = "faultline.dev/run"
 # NVSentinel leaves these behind after every recovery (recorded), and others change by themselves.
 IGNORED = (
     "k8saas.nvidia.com/uncordon-",

@@ -10,20 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ._predicates import QUARANTINE, STATE_LABEL, XID_CONDITION
+from ._node_predicates import QUARANTINE, STATE_LABEL, XID_CONDITION
+from ._objects import conditions
 
 View = dict[str, Any]
 Obj = Mapping[str, Any]
 
 
-def _conditions(obj: Obj) -> dict[str, Mapping[str, Any]]:
-    return {c["type"]: c for c in (obj.get("status") or {}).get("conditions") or []}
-
-
 def node(obj: Obj) -> View:
     """Schedulability, NVSentinel's marks and condition, readiness and boot id of a Node."""
-    meta, conditions = obj["metadata"], _conditions(obj)
-    xid = conditions.get(XID_CONDITION, {})
+    meta, found = obj["metadata"], conditions(obj)
+    xid = found.get(XID_CONDITION, {})
     annotations = meta.get("annotations") or {}
     return {
         "unschedulable": bool((obj.get("spec") or {}).get("unschedulable")),
@@ -31,7 +28,7 @@ def node(obj: Obj) -> View:
         "quarantined": annotations.get(QUARANTINE, "[]") != "[]",
         "xid_condition": xid.get("status"),
         "xid_message": xid.get("message"),
-        "ready": conditions.get("Ready", {}).get("status"),
+        "ready": found.get("Ready", {}).get("status"),
         "boot_id": ((obj.get("status") or {}).get("nodeInfo") or {}).get("bootID"),
     }
 
@@ -53,9 +50,9 @@ def pod(obj: Obj) -> View:
         "graph": labels.get("nvidia.com/dynamo-graph-deployment-name"),
         "worker_hash": labels.get("nvidia.com/dynamo-worker-hash"),
         "phase": status.get("phase"),
-        "ready": _conditions(obj).get("Ready", {}).get("status") == "True",
+        "ready": conditions(obj).get("Ready", {}).get("status") == "True",
         "deleting": bool(meta.get("deletionTimestamp")),
-        "disruption": _conditions(obj).get("DisruptionTarget", {}).get("reason"),
+        "disruption": conditions(obj).get("DisruptionTarget", {}).get("reason"),
         "restarts": sum(c.get("restartCount", 0) for c in containers),
         "last_exit_codes": exits,
         "waiting": [
@@ -73,8 +70,8 @@ def dgd(obj: Obj) -> View:
         "generation": obj["metadata"].get("generation"),
         "observed_generation": status.get("observedGeneration"),
         "state": status.get("state"),
-        "ready": _conditions(obj).get("Ready", {}).get("status") == "True",
-        "reason": _conditions(obj).get("Ready", {}).get("reason"),
+        "ready": conditions(obj).get("Ready", {}).get("status") == "True",
+        "reason": conditions(obj).get("Ready", {}).get("reason"),
         "deleting": bool(obj["metadata"].get("deletionTimestamp")),
     }
 
@@ -99,7 +96,7 @@ def maintenance(obj: Obj) -> View:
     """Node and conditions of a RebootNode or GPUReset."""
     return {
         "node": (obj.get("spec") or {}).get("nodeName"),
-        "conditions": {t: c.get("status") for t, c in sorted(_conditions(obj).items())},
+        "conditions": {t: c.get("status") for t, c in sorted(conditions(obj).items())},
     }
 
 

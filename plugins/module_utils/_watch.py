@@ -20,6 +20,8 @@ from ._errors import FaultlineError, WaitTimeout
 Objects = dict[tuple[str, str], Obj]
 Snapshot = Mapping[str, Objects]
 Condition = Callable[[Snapshot], tuple[bool, str]]
+# Seconds after which a condition is asked again although nothing has happened.
+Again = Callable[[], float]
 Recorder = Callable[[float, str, Obj], None]
 
 # A WATCH is begun again after this many seconds, in case a connection died without a word.
@@ -95,17 +97,28 @@ def absorb(snapshot: dict[str, Objects], key: str, op: str, content: Any) -> lis
     return [(op, content)]
 
 
+def heard(news: queue.Queue[Any], seconds: float) -> tuple[str, str, Any]:
+    """Key, operation and content of what comes next; the operation QUIET when nothing does."""
+    try:
+        found: tuple[str, str, Any] = news.get(timeout=max(0.0, seconds))
+    except queue.Empty:
+        return "", "QUIET", None
+    return found
+
+
 def wait(
     cluster: Cluster,
     kinds: Mapping[str, Kind],
     condition: Condition,
     timeout: float,
     record: Recorder | None = None,
+    again: Again = lambda: float("inf"),
 ) -> tuple[dict[str, Objects], float]:
     """Wait until `condition` holds for the objects of `kinds`; returns them and seconds waited.
 
-    The condition is first asked when every kind has been listed. Raises WaitTimeout with the last
-    state, the newest events and the seconds waited, and WaitFailed when the condition does.
+    The condition is first asked when every kind has been listed; `again` is for one that depends on
+    how long something has been so. Raises WaitTimeout with the last state, the newest events and
+    the seconds waited, and WaitFailed when the condition does.
     """
     news: queue.Queue[Any] = queue.Queue()
     snapshot: dict[str, Objects] = {key: {} for key in kinds}
@@ -114,15 +127,12 @@ def wait(
     for key, kind in kinds.items():
         Follower(cluster, key, kind, news).start()
     while (left := timeout - (time.monotonic() - begun)) > 0:
-        try:
-            key, op, content = news.get(timeout=left)
-        except queue.Empty:
-            break
+        key, op, content = heard(news, min(left, again()))
         if op == "FAILED":
             raise content
         if op == "TROUBLE":
             troubles[key] = content
-        else:
+        elif op != "QUIET":
             received = time.time()
             for what, obj in absorb(snapshot, key, op, content):
                 if record:

@@ -11,6 +11,8 @@ version_added: 0.1.0
 description:
   - Adds volumes, mounts and environment of the shim to every worker component by server-side apply
     with a field manager of its own, so that V(absent) takes out exactly what V(present) has put in.
+  - This is said in the API version that the deployment is written in. One that was applied as
+    C(v1alpha1) keeps its C(envs) to itself, and applying its file again stays free of conflicts.
   - The operator restarts all worker pods once. That needs one spare GPU, or the annotation
     C(nvidia.com/deployment-strategy=Recreate); neither is a reason to refuse.
 options:
@@ -71,10 +73,13 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._client import GRAPH, NODE, POD, Cluster, Obj
+from ..module_utils._dgd_overlay import kind_in, overlay, parts, schema_of
+from ..module_utils._dgd_spec import BETA
 from ..module_utils._errors import FaultlineError
+from ..module_utils._graph_predicates import worker_components
 from ..module_utils._module import run
 from ..module_utils._platform import free_by_node, gpu_limit
-from ..module_utils._predicates import SHIM_VOLUME, worker_components
+from ..module_utils._shim_predicates import SHIM_VOLUME
 
 MANAGER = "faultline-cuda-shim"
 CONTROL_VOLUME = "faultline-control"
@@ -83,55 +88,32 @@ SHIM_AT, CONTROL_AT = "/opt/faultline/shim", "/opt/faultline/control"
 
 
 def additions(host_path: str, control_path: str, build_id: str) -> Obj:
-    """What the shim adds to a worker's pod template."""
+    """What the shim adds to a worker."""
     return {
-        "spec": {
-            "containers": [
-                {
-                    "name": "main",
-                    "env": [
-                        {"name": "LD_PRELOAD", "value": f"{SHIM_AT}/{LIBRARY}"},
-                        {"name": "FAULTLINE_CONTROL", "value": f"{CONTROL_AT}/page"},
-                    ],
-                    "volumeMounts": [
-                        {"name": SHIM_VOLUME, "mountPath": SHIM_AT, "readOnly": True},
-                        {"name": CONTROL_VOLUME, "mountPath": CONTROL_AT, "readOnly": True},
-                    ],
-                }
+        "container": {
+            "env": [
+                {"name": "LD_PRELOAD", "value": f"{SHIM_AT}/{LIBRARY}"},
+                {"name": "FAULTLINE_CONTROL", "value": f"{CONTROL_AT}/page"},
             ],
-            "volumes": [
-                {
-                    "name": SHIM_VOLUME,
-                    "hostPath": {"path": f"{host_path}/{build_id}", "type": "Directory"},
-                },
-                {
-                    "name": CONTROL_VOLUME,
-                    "hostPath": {"path": control_path, "type": "Directory"},
-                },
+            "volumeMounts": [
+                {"name": SHIM_VOLUME, "mountPath": SHIM_AT, "readOnly": True},
+                {"name": CONTROL_VOLUME, "mountPath": CONTROL_AT, "readOnly": True},
             ],
-        }
+        },
+        "volumes": [
+            {
+                "name": SHIM_VOLUME,
+                "hostPath": {"path": f"{host_path}/{build_id}", "type": "Directory"},
+            },
+            {"name": CONTROL_VOLUME, "hostPath": {"path": control_path, "type": "Directory"}},
+        ],
     }
 
 
-def applied(graph: Obj, template: Obj | None) -> Obj:
-    """Body of the server-side apply: every worker with its name and, if any, our additions."""
-    meta = graph["metadata"]
-    parts = [
-        {"name": c["name"], **({"podTemplate": template} if template else {})}
-        for c in worker_components(graph)
-    ]
-    return {
-        "apiVersion": GRAPH.api_version,
-        "kind": GRAPH.kind,
-        "metadata": {"name": meta["name"], "namespace": meta["namespace"]},
-        "spec": {"components": parts},
-    }
-
-
-def traces(graph: Obj) -> list[str]:
-    """Names of worker components that still mention the shim."""
+def traces(graph: Obj, workers: list[str]) -> list[str]:
+    """Names of workers that mention the shim."""
     marks = (SHIM_VOLUME, CONTROL_VOLUME, "FAULTLINE_CONTROL", LIBRARY)
-    texts = {c["name"]: json.dumps(c) for c in worker_components(graph)}
+    texts = {name: json.dumps(part) for name, part in parts(graph).items() if name in workers}
     return [name for name, text in texts.items() if any(mark in text for mark in marks)]
 
 
@@ -187,23 +169,25 @@ def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     names = [c["name"] for c in worker_components(graph)]
     if not names:
         raise FaultlineError(f"DGD {p['name']} has no worker component to put the shim into.")
-    template, space = None, ""
+    added, space = {}, ""
     if p["state"] == "present":
         theirs = preloads(graph)
         if theirs:
             raise FaultlineError(
                 f"Component {', '.join(theirs)} sets LD_PRELOAD itself: the shim would replace it."
             )
-        template = additions(p["host_path"], p["control_path"], p["build_id"])
-    body = applied(graph, template)
+        added = additions(p["host_path"], p["control_path"], p["build_id"])
+    schema = schema_of(graph, MANAGER)
+    before = graph if schema == BETA else cluster.get(kind_in(schema), p["name"], p["namespace"])
+    body = overlay(graph, schema, dict.fromkeys(names, added))
     planned = cluster.apply(body, MANAGER, dry_run=True)
-    changed = planned["spec"] != graph["spec"]
+    changed = not before or planned["spec"] != before["spec"]
     if changed:
         space = room(cluster, graph) if p["state"] == "present" else ""
         after = planned if module.check_mode else cluster.apply(body, MANAGER)
     else:
-        after = graph
-    left = traces(after)
+        after = planned
+    left = traces(after, names)
     if p["state"] == "absent" and left:
         raise FaultlineError(
             f"Component {', '.join(left)} still mentions the shim: somebody else put it there.",
@@ -214,7 +198,7 @@ def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
         "components": names,
         "room": space,
         "generation": after["metadata"]["generation"],
-        "diff": {"before": graph["spec"], "after": after["spec"]},
+        "diff": {"before": (before or graph)["spec"], "after": after["spec"]},
     }
 
 

@@ -63,8 +63,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._client import HOST, NODE, POD, Cluster, Kind
 from ..module_utils._errors import FaultlineError
 from ..module_utils._module import run
+from ..module_utils._objects import GRAPH_LABEL, HASH_LABEL, ready_pod
 from ..module_utils._platform import choose_target, free_by_node, usable_nodes
-from ..module_utils._predicates import GRAPH_LABEL, HASH_LABEL, ready_pod, shim_processes
+from ..module_utils._shim_predicates import shim_processes
 from ..module_utils._watch import Snapshot, wait
 
 

@@ -101,7 +101,7 @@ from ..module_utils._client import FAULT, Cluster, Kind, Obj
 from ..module_utils._errors import FaultlineError, WaitFailed
 from ..module_utils._fault_api import connect
 from ..module_utils._module import run
-from ..module_utils._predicates import conditions
+from ..module_utils._objects import conditions
 from ..module_utils._watch import Snapshot, wait
 
 # How the API calls what chooses a GPU in a GPUFault.

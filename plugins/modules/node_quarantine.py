@@ -75,7 +75,7 @@ from ..module_utils import _run
 from ..module_utils._client import HOST, Cluster, Kind
 from ..module_utils._errors import FaultlineError, WaitTimeout
 from ..module_utils._module import run
-from ..module_utils._predicates import (
+from ..module_utils._node_predicates import (
     BREAKER,
     node_drained,
     node_quarantined,

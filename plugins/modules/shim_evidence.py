@@ -70,7 +70,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._client import HOST, NODE, Cluster, Kind
 from ..module_utils._errors import FaultlineError, WaitFailed
 from ..module_utils._module import run
-from ..module_utils._predicates import shim_hits, shim_processes, shim_proven
+from ..module_utils._shim_predicates import shim_hits, shim_processes, shim_proven
 from ..module_utils._watch import Snapshot, wait
 
 GPU_NODES = Kind(NODE.api_version, NODE.kind, label_selector="nvidia.com/gpu.present=true")

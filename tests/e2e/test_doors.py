@@ -131,6 +131,7 @@ def test_without_being_asked_for_nothing_is_touched(results: Path) -> None:
     assert list(results.iterdir()) == []
 
 
+@LONG
 def test_a_node_that_may_not_be_hurt_is_refused_in_a_sentence(results: Path) -> None:
     door = Door(results, *FAST, "--hw-fault-target-node=nowhere")
     said = door.end()
@@ -163,6 +164,7 @@ def test_a_pytest_process_killed_at_a_random_moment_leaves_nothing_behind(
     assert left() == ""
 
 
+@LONG
 def test_ctrl_c_undoes_everything_before_pytest_ends(results: Path) -> None:
     door = Door(results, *FAST)
     deadline = time.monotonic() + 300

@@ -20,7 +20,7 @@ from ansible_collections.faultline.gpu.plugins.module_utils._errors import (
     FaultlineError,
     WaitTimeout,
 )
-from ansible_collections.faultline.gpu.plugins.module_utils._predicates import node_quarantined
+from ansible_collections.faultline.gpu.plugins.module_utils._node_predicates import node_quarantined
 from ansible_collections.faultline.gpu.plugins.module_utils._watch import wait
 
 from .roles import Roles

@@ -35,12 +35,13 @@ from ansible_collections.faultline.gpu.plugins.module_utils._errors import (
     FaultlineError,
     WaitTimeout,
 )
-from ansible_collections.faultline.gpu.plugins.module_utils._predicates import (
+from ansible_collections.faultline.gpu.plugins.module_utils._graph_predicates import graph_settled
+from ansible_collections.faultline.gpu.plugins.module_utils._node_predicates import on_healthy_nodes
+from ansible_collections.faultline.gpu.plugins.module_utils._objects import (
+    COMPONENT_LABEL,
     GRAPH_LABEL,
-    graph_settled,
-    on_healthy_nodes,
+    RUN_LABEL,
 )
-from ansible_collections.faultline.gpu.plugins.module_utils._snapshot import RUN_LABEL
 from ansible_collections.faultline.gpu.plugins.module_utils._watch import Snapshot, wait
 
 from .hw_fault_helpers import HWFaultConfig, HWFaultManager
@@ -49,7 +50,6 @@ from .roles import TREE, Roles
 
 log = logging.getLogger("faultline.deployment")
 
-COMPONENT_LABEL = "nvidia.com/dynamo-component"
 PHASES = {
     phase["number"]: phase
     for phase in yaml.safe_load((TREE / "playbooks/vars/phases.yml").read_text())["drill_phases"]
@@ -153,6 +153,8 @@ class ManagedDeployment:
             "platform_run_id": self.run_id,
             "platform_gpus": sum(s.pods * s.gpus for s in self.deployment_spec.services),
             "platform_min_gpu_nodes": 2 if self.enable_hw_faults else 1,
+            "platform_definition": self.deployment_spec.spec(),
+            "platform_skip_service_restart": self.skip_service_restart,
         }
         graph = {
             "dgd_namespace": space,
@@ -167,6 +169,9 @@ class ManagedDeployment:
             [("evidence", "preflight", evidence), ("platform", "preflight", platform)]
         )
         phase.refusing = False
+        if not self.skip_service_restart:
+            self.faults.remember(services_restarted=True)
+            await self.roles.role("platform", "restart_services", **platform)
         found = await self.roles.roles(
             [("platform", "namespace", platform), ("dgd", "main", graph)]
         )

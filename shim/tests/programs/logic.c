@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define ROUNDS 400
-#define CHECK(what) ((what) ? (void)0 : (fprintf(stderr, "line %d: %s\n", __LINE__, #what), exit(1)))
+#define CHECK(what) ((what) ? (void)0 : wrong(__LINE__, #what))
 
 /* In place of the generated assembly: a piece of memory that stands for the trampolines. */
 __asm__(".bss\n.globl fl_text_begin\n.hidden fl_text_begin\nfl_text_begin: .zero 32768\n"
@@ -35,6 +35,12 @@ int nvmlInit_v2(void), nvmlDeviceGetHandleByIndex_v2(unsigned, void **);
 #define POOL 256
 #define DEVICES 3
 #define BEYOND 4 /* what looks like entries behind the last one; there is room in the page */
+
+static void wrong(int line, const char *what)
+{
+    fprintf(stderr, "line %d: %s\n", line, what);
+    exit(1);
+}
 
 static __thread uint64_t seed;
 static unsigned char *page;
@@ -164,7 +170,8 @@ static void names(void)
         for (size_t at = 0; at < length; at++)
             text[at] = "cunvmlAZaz_"[below(11)];
         text[length] = 0;
-        const char *rest = text + (!strncmp(text, "cu", 2) ? 2 : !strncmp(text, "nvml", 4) ? 4 : length);
+        size_t prefix = !strncmp(text, "cu", 2) ? 2 : !strncmp(text, "nvml", 4) ? 4 : length;
+        const char *rest = text + prefix;
         CHECK(fl_is_ours(text) == (*rest >= 'A' && *rest <= 'Z'));
         int slot = fl_slot_of(text);
         CHECK(slot < 0 || !strcmp(fl_listed((uint32_t)slot), text));
@@ -229,9 +236,11 @@ static void resolve(void)
     CHECK(FL_STATE(uint64_t, pooled) == POOL && FL_STATE(uint64_t, missed) == 400 - POOL);
     void *library = fl_handle(0);
     CHECK(fl_is_trampoline(fl_dlsym(library, "cuInit", (void *)ask)));
-    CHECK(!fl_dlsym(library, "cuNothing", (void *)ask) && !fl_dlsym(library, "cudnnCreate", (void *)ask));
+    CHECK(!fl_dlsym(library, "cuNothing", (void *)ask));
+    CHECK(!fl_dlsym(library, "cudnnCreate", (void *)ask));
     CHECK(!fl_dlsym(library, "cuInit", fl_real("cuInit")) && fl_in_driver(fl_real("cuInit")));
-    CHECK(fl_is_trampoline(fl_dlsym(0, "cuInit", (void *)ask)) && !fl_dlsym(0, "cuNothing", (void *)ask));
+    CHECK(fl_is_trampoline(fl_dlsym(0, "cuInit", (void *)ask)));
+    CHECK(!fl_dlsym(0, "cuNothing", (void *)ask));
 }
 
 int main(int count, char **argument)

@@ -20,7 +20,8 @@ int main(int count, char **argument)
         there |= strstr(line, "libfaultline.so") != NULL;
     if (cuda) {
         int (*init)(unsigned) = (int (*)(unsigned))dlsym(cuda, "cuInit");
-        int (*retain)(void **, int) = (int (*)(void **, int))dlsym(cuda, "cuDevicePrimaryCtxRetain");
+        int (*retain)(void **, int) =
+            (int (*)(void **, int))dlsym(cuda, "cuDevicePrimaryCtxRetain");
         code = init(0) ? -2 : retain(&context, 0);
     }
     printf("%d %d", there, code);

@@ -82,7 +82,8 @@ Make = Callable[..., ManagedDeployment]
 def make(tmp_path: Path) -> Make:
     def made(**options: Any) -> ManagedDeployment:
         spec = DeploymentSpec(EXAMPLE)
-        found = ManagedDeployment("ns", spec, log_dir=tmp_path, **options)
+        given = {"skip_service_restart": True} | options
+        found = ManagedDeployment("ns", spec, log_dir=tmp_path, **given)
         found.roles = found.faults.roles = FakeRoles()  # type: ignore[assignment]
         found.faults._cluster = FakeCluster()  # type: ignore[assignment]
         return found
@@ -126,6 +127,13 @@ def test_it_is_deployed_behind_all_preflights_and_undone_by_the_cleanup_playbook
     assert fake.variables["cleanup"]["drill_run_id"] == deployment.run_id
     assert deployment.report == {"verdict": "passed", "reason": None}
     assert notes(deployment)[-1][1:] == ("passed", "DGD successful; target gpu-node-1")
+
+
+def test_nats_and_etcd_restart_unless_that_is_skipped_and_the_record_says_so(make: Make) -> None:
+    deployment = make(skip_service_restart=False)
+    asyncio.run(body(deployment))
+    assert ran(deployment)[2:4] == ["platform/restart_services", "platform/namespace"]
+    assert json.loads((deployment.folder / "run.json").read_text())["services_restarted"] is True
 
 
 def test_the_record_is_there_before_anything_is_run(make: Make) -> None:

@@ -14,11 +14,17 @@ from ansible_collections.faultline.gpu.plugins.module_utils._client import Clust
 from kubernetes.client import ApiException
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
+from lab.operator.convert import convert
+
 Object = dict[str, Any]
 # The fixture `run`: a module, then its options.
 Run = Callable[..., Object]
 # Fields that name an entry of a list; lists without one are replaced as a whole.
 KEYS = ("name", "mountPath")
+# Lists of v1alpha1 that are one value with one owner although their entries have names.
+ATOMIC = ("envs",)
+GRAPH = "DynamoGraphDeployment"
+STORED, ALPHA = "nvidia.com/v1beta1", "nvidia.com/v1alpha1"
 
 
 class Answer:
@@ -47,7 +53,7 @@ def key_of(entries: list[Any]) -> str | None:
 def merged(old: Any, new: Any) -> Any:
     """`new` laid over `old`, as server-side apply does it."""
     if isinstance(old, dict) and isinstance(new, dict):
-        return old | {k: merged(old.get(k), v) for k, v in new.items()}
+        return old | {k: merged(None if k in ATOMIC else old.get(k), v) for k, v in new.items()}
     if isinstance(old, list) and isinstance(new, list) and (key := key_of(new)):
         there = {entry[key]: entry for entry in old}
         mine = {entry[key]: merged(there.get(entry[key]), entry) for entry in new}
@@ -59,7 +65,10 @@ def without(obj: Any, given: Any, kept: Any) -> Any:
     """`obj` less what a manager gave before and does not give any more; None of nothing left."""
     if isinstance(obj, dict) and isinstance(given, dict):
         kept = kept if isinstance(kept, dict) else {}
-        rest = {k: without(v, given[k], kept.get(k)) if k in given else v for k, v in obj.items()}
+        rest = {
+            k: v if k not in given else without(v, None if k in ATOMIC else given[k], kept.get(k))
+            for k, v in obj.items()
+        }
         return {k: v for k, v in rest.items() if v is not None} or None
     if isinstance(obj, list) and isinstance(given, list) and (key := key_of(given)):
         mine = {entry[key]: entry for entry in given}
@@ -75,6 +84,29 @@ def without(obj: Any, given: Any, kept: Any) -> Any:
     return None if kept is None else obj
 
 
+def conflict(manager: str, field: str) -> ApiException:
+    """A conflict on an atomic list, as the API server answers it (recorded)."""
+    said = f'conflict with "{manager}" using {ALPHA}'
+    error = refusal(409, f"Apply failed with 1 conflict: {said}: {field}")
+    causes = [{"reason": "FieldManagerConflict", "message": said, "field": field}]
+    status = {"message": json.loads(str(error.body))["message"], "reason": "Conflict"}
+    error.body = json.dumps(status | {"details": {"causes": causes}})
+    return error
+
+
+def managed(obj: Object, manager: str, content: Object) -> None:
+    """Note in an object who applies which fields of its specification, in which version."""
+    fields = {f"f:{key}": {} for key in content.get("spec") or {}}
+    entry = {
+        "manager": manager,
+        "operation": "Apply",
+        "apiVersion": obj["apiVersion"],
+        "fieldsV1": {"f:spec": fields},
+    }
+    others = [e for e in obj["metadata"].get("managedFields") or [] if e["manager"] != manager]
+    obj["metadata"]["managedFields"] = [*others, entry]
+
+
 class Resource:
     """One kind of objects."""
 
@@ -83,7 +115,7 @@ class Resource:
 
     def get(self, name: str | None = None, namespace: str | None = None, **select: Any) -> Answer:
         if name:
-            return Answer(self.api.one(self.kind, name, namespace))
+            return Answer(self.shown(self.api.one(self.kind, name, namespace)))
         self.api.listed(self.kind)
         found = [o for o in self.api.all(self.kind) if matches(o, namespace, **select)]
         # An API server leaves kind and version out of a list's items.
@@ -100,18 +132,29 @@ class Resource:
         dry_run: str | None = None,
     ) -> Answer:
         place = (self.kind, namespace or "", name)
-        old = self.api.objects.get(place)
+        stored = self.api.objects.get(place)
+        old = self.shown(stored) if stored else None
         given = self.api.applied.get((*place, field_manager), {})
         content = {k: v for k, v in body.items() if k not in ("apiVersion", "kind")}
         start = without(old, given, content) if given and old else old
         new = merged(start or {}, body)
         before = (old or {}).get("metadata", {}).get("generation", 0)
         new["metadata"]["generation"] = before + (new.get("spec") != (old or {}).get("spec"))
+        for owner in self.api.losers(place, stored, new, field_manager):
+            if not force_conflicts:
+                raise conflict(*owner)
+        managed(new, field_manager, content)
         if not dry_run:
-            self.api.writes.append(f"apply {self.kind} {name} as {field_manager}")
+            by_force = " by force" if force_conflicts else ""
+            self.api.writes.append(f"apply {self.kind} {name} as {field_manager}{by_force}")
             self.api.applied[(*place, field_manager)] = copy.deepcopy(content)
-            new = self.api.put(new)
+            new = self.shown(self.api.put(new))
         return Answer(new)
+
+    def shown(self, obj: Object) -> Object:
+        """A stored object in the version that was asked for."""
+        obj = copy.deepcopy(obj)
+        return convert(obj, self.api_version) if self.kind == GRAPH else obj
 
     def patch(
         self, body: Object, name: str, namespace: str | None = None, content_type: str = ""
@@ -121,8 +164,11 @@ class Resource:
         return Answer(self.api.put(new))
 
     def delete(self, name: str, namespace: str | None = None, body: Any = None) -> Answer:
-        found = self.api.one(self.kind, name, namespace)
-        self.api.writes.append(" ".join(["delete", self.kind, name, *((body or {}).values())]))
+        found, options = self.api.one(self.kind, name, namespace), dict(body or {})
+        wanted = options.pop("preconditions", {}).get("uid")
+        if wanted and wanted != found["metadata"].get("uid"):
+            raise refusal(409, f"Precondition failed: UID in precondition: {wanted}")
+        self.api.writes.append(" ".join(["delete", self.kind, name, *options.values()]))
         self.api.deletes(found)
         return Answer(found)
 
@@ -183,9 +229,27 @@ class Api:
             raise refusal(404, f"{kind} {name} not found")
         return copy.deepcopy(found)
 
+    def losers(
+        self, place: tuple[str, ...], old: Object | None, new: Object, manager: str
+    ) -> list[tuple[str, str]]:
+        """Managers and fields of v1alpha1's atomic lists that an apply would change for them."""
+        found = []
+        for (*where, other), content in self.applied.items():
+            for name, service in ((content.get("spec") or {}).get("services") or {}).items():
+                if tuple(where) == place and other != manager and "envs" in service and old:
+                    envs = [
+                        convert(copy.deepcopy(o), ALPHA)["spec"]["services"][name].get("envs")
+                        for o in (old, new)
+                    ]
+                    if envs[0] != envs[1]:
+                        found.append((other, f".spec.services.{name}.envs"))
+        return found
+
     def put(self, obj: Object) -> Object:
         """Make or replace an object; watches hear of it."""
         obj = copy.deepcopy(obj)
+        if obj["kind"] == GRAPH and obj.get("apiVersion") == ALPHA:
+            obj = convert(obj, STORED)
         meta = obj["metadata"]
         place = (obj["kind"], meta.get("namespace") or "", meta["name"])
         with self._news:

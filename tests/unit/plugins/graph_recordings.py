@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
 HASH_LABEL = "nvidia.com/dynamo-worker-hash"
 # Pods are called <graph>-<component>-<hash>-<ReplicaSet>-<pod>; a frontend has no hash.
 WORKER = re.compile(r"\w+-(?!frontend)\w+-([0-9a-f]{8})-\w+-\w{5}")
+BEGIN = datetime(2026, 11, 24, 8, tzinfo=UTC)
 Object = dict[str, Any]
 Moment = tuple[float, Object | None, list[Object]]
 
@@ -55,6 +57,7 @@ class Recording:
         graph: Object | None = None
         pods = {name: pod_of({"name": name, "conditions": {"Ready": "True"}}, self.graph)
                 for name in self.before}  # fmt: skip
+        born: dict[str, str] = {}
         for row in self.rows():
             gone = row["type"] == "DELETED"
             if row["kind"] == "dgd":
@@ -62,7 +65,9 @@ class Recording:
             elif gone:
                 pods.pop(row["name"], None)
             else:
-                pods[row["name"]] = pod_of(row, self.graph)
+                if row["type"] == "ADDED":
+                    born[row["name"]] = (BEGIN + timedelta(seconds=row["t"])).isoformat()
+                pods[row["name"]] = pod_of(row, self.graph, born.get(row["name"], ""))
             yield row["t"], graph, list(pods.values())
 
     def at(self, seconds: float) -> Moment:
@@ -75,20 +80,36 @@ def read(name: str) -> list[Object]:
     return [json.loads(line) for line in (FOLDER / f"{name}.jsonl").read_text().splitlines()]
 
 
-def spec_of(dump: str) -> Object:
-    """Specification of the graph in a dump, as v1beta1 shows it."""
+REQUESTS = (
+    "patch-methods-v1beta1",
+    "patch-methods-v1alpha1",
+    "create-validation-and-operator-down",
+)
+
+
+def refused(label: str) -> Object:
+    """The recorded request of that name which the API server refused, with its answer."""
+    rows = [row for name in REQUESTS for row in read(name)]
+    return next(r for r in rows if r.get("label") == label and r["status"] >= 400)
+
+
+def spec_of(dump: str, version: str = "v1beta1") -> Object:
+    """Specification of the graph in a dump, as an API version shows it."""
     objects = json.loads((FOLDER / f"{dump}.json").read_text())
-    found: Object = objects["dynamographdeployments.v1beta1.nvidia.com"][0]["spec"]
+    found: Object = objects[f"dynamographdeployments.{version}.nvidia.com"][0]["spec"]
     return found
 
 
-def pod_of(row: Object, graph: str) -> Object:
-    """The pod that a row describes. Labels come from its name: only the first row has them."""
+def pod_of(row: Object, graph: str, born: str = "") -> Object:
+    """The pod that a row describes. Labels come from its name: only the first row has them.
+
+    One that was there before the recording has no row that says since when: it is the oldest.
+    """
     labels = {GRAPH_LABEL: graph}
     if worker := WORKER.fullmatch(row["name"]):
         labels[HASH_LABEL] = worker[1]
     assert row.get("labels", labels).items() >= labels.items(), "the name does not say it all"
-    meta = {"name": row["name"], "labels": labels}
+    meta = {"name": row["name"], "labels": labels, "creationTimestamp": born}
     if row.get("deletionTimestamp"):
         meta["deletionTimestamp"] = row["deletionTimestamp"]
     found = [{"type": kind, "status": status} for kind, status in row.get("conditions", {}).items()]
@@ -115,3 +136,76 @@ def spells(moments: Iterator[Moment], asked: Callable[..., tuple[bool, str]]) ->
             found[-1][1] = seconds
         held = holds
     return found
+
+
+DECODE = "mock-decode-b5804dbe"
+CREATED = Recording("exp-01-apply-v1beta1")
+SHIM = Recording(
+    "exp-02-shim-add-remove-ssa-v1beta1",
+    before=(
+        "mock-frontend-7fbd7f5978-ff7pc",
+        f"{DECODE}-d4ff779b9-bqt8v",
+        f"{DECODE}-d4ff779b9-857m4",
+    ),
+)
+CHANGES = Recording(
+    "exp-03-frontend-env-scale-restart",
+    before=(
+        "mock-frontend-7fbd7f5978-ff7pc",
+        f"{DECODE}-d4ff779b9-t6xm2",
+        f"{DECODE}-d4ff779b9-gkn4m",
+    ),
+    replicas={6: 3},
+)
+RESTARTED = (
+    "mock-frontend-96f8d5fb9-bpwqx",
+    f"{DECODE}-7659557bc4-22stw",
+    f"{DECODE}-7659557bc4-gkjf2",
+)
+KILLED = Recording("exp-05-kill137-migration0", before=RESTARTED)
+STOPPED = Recording("exp-07-sigstop-migration0", before=RESTARTED)
+EVICTED = Recording(
+    "exp-12-cordon-evict",
+    before=("mock-frontend-96f8d5fb9-f28mz", f"{DECODE}-7659557bc4-gkjf2"),
+)
+NO_ROOM = Recording(
+    "exp-14-evict-no-capacity",
+    before=(
+        "mock-frontend-96f8d5fb9-f28mz",
+        f"{DECODE}-7659557bc4-vrbmz",
+        f"{DECODE}-7659557bc4-2mhs8",
+    ),
+)
+ALPHA = Recording("exp-16-apply-v1alpha1", "mocka", "objects-v1alpha1-ready")
+TO_ZERO = Recording(
+    "exp-20-scale-to-zero-delete-background",
+    "mocka",
+    "objects-v1alpha1-ready",
+    before=(
+        "mocka-frontend-7f58f878cc-5cj9b",
+        "mocka-vllmdecodeworker-df78b0c8-b94bcc66c-6hcqs",
+        "mocka-vllmdecodeworker-df78b0c8-b94bcc66c-6jpnt",
+    ),
+    replicas={4: 0, 5: 0},
+)
+BROKEN = Recording(
+    "exp-04-broken-init-container",
+    before=(
+        "mock-frontend-96f8d5fb9-bpwqx",
+        f"{DECODE}-7659557bc4-22stw",
+        f"{DECODE}-7659557bc4-gkjf2",
+    ),
+)
+CRASHED_TWICE = Recording(
+    "exp-19-exit1-second-crash",
+    "mocka",
+    "objects-v1alpha1-ready",
+    before=(
+        "mocka-frontend-7f58f878cc-5cj9b",
+        "mocka-vllmdecodeworker-df78b0c8-b94bcc66c-6hcqs",
+        "mocka-vllmdecodeworker-df78b0c8-b94bcc66c-6jpnt",
+    ),
+)
+DISAGG = Recording("exp-21-disagg-apply-patch-kill", "mockd", "objects-v1beta1-disagg-ready")
+FULL = Recording("exp-22-shim-no-spare-gpu")
+RECREATE = Recording("exp-23-shim-recreate-strategy")

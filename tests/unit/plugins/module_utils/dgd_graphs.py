@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import itertools
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import yaml
 from ansible_collections.faultline.gpu.plugins.module_utils._dgd_spec import DeploymentSpec
 
 FILES = Path(__file__).parents[3] / "data" / "deployments"
@@ -126,3 +129,24 @@ def opened(tmp_path: Path, text: str) -> DeploymentSpec:
     path = tmp_path / "graph.yaml"
     path.write_bytes(text.encode())
     return DeploymentSpec(path)
+
+
+def mapped(schema: str, change: Callable[[dict], Any] | None = None, **kind: str) -> DeploymentSpec:
+    graph = yaml.safe_load(graph_text(schema, **kind))
+    if change:
+        change(graph)
+    return DeploymentSpec.from_mapping(graph)
+
+
+def worker(graph: dict) -> dict:
+    """The mapping of the service `decode`."""
+    spec = graph["spec"]
+    return spec["services"]["decode"] if "services" in spec else spec["components"][1]
+
+
+def main(graph: dict) -> dict:
+    """The main container of `decode`."""
+    service = worker(graph)
+    if "podTemplate" in service:
+        return service["podTemplate"]["spec"]["containers"][0]
+    return service["extraPodSpec"]["mainContainer"]

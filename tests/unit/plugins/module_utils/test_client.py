@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from ansible_collections.faultline.gpu.plugins.module_utils import _client as cl
 from ansible_collections.faultline.gpu.plugins.module_utils._client import NODE, POD, Cluster, Kind
 from ansible_collections.faultline.gpu.plugins.module_utils._errors import FaultlineError
 from fake_api import Api, refusal
+from graph_recordings import refused
 
 Object = dict[str, Any]
 
@@ -92,7 +94,7 @@ def test_a_refusal_is_a_sentence_with_the_api_servers_own_words_and_its_status()
     with pytest.raises(FaultlineError) as error:
         cluster.apply(pod("a"), "me")
     assert str(error.value) == "Cannot apply Pod a: Apply failed with 1 conflict: .spec.x"
-    assert error.value.details == {"status": 409}
+    assert error.value.details == {"status": 409, "said": "Apply failed with 1 conflict: .spec.x"}
 
 
 def test_a_refusal_without_words_names_its_status() -> None:
@@ -129,6 +131,16 @@ def test_a_webhook_whose_pod_is_away_is_given_time_and_not_for_ever(
     with pytest.raises(FaultlineError, match="failed calling webhook"):
         cluster.apply(pod("a"), "me")
     assert len(calls) == 1
+
+
+def test_a_refusal_is_explained_with_what_was_sent_and_keeps_the_api_servers_words() -> None:
+    said = refused("no runtimeVersionOverride with a non-semver tag")
+    error = refusal(422, "")
+    error.body = json.dumps(said["response_json"])
+    cluster, _calls = answering(error)
+    with pytest.raises(FaultlineError, match="component decode, runtimeVersionOverride") as found:
+        cluster.apply(said["request_json"], "me")
+    assert found.value.details["said"] == said["response_json"]["message"]
 
 
 def test_a_foreground_deletion_is_asked_for_as_such() -> None:

@@ -154,6 +154,19 @@ def test_the_need_of_workers_counts_replicas_and_nodes_and_no_frontend(schema: s
     }
 
 
+@every_file
+def test_what_workers_need_is_said_of_a_file_with_the_edits_to_come(name: str) -> None:
+    worker = DeploymentSpec(FOLDER / name).worker_names()[0]
+    plain = dgd_workers(None, src=str(FOLDER / name), replicas={}, tensor_parallel=0)
+    assert plain == dgd_workers(DeploymentSpec(FOLDER / name).spec())
+    edited = dgd_workers({}, str(FOLDER / name), replicas={worker: 5}, tensor_parallel=2)
+    assert edited["replicas"] > plain["replicas"]
+    assert edited["gpus"] == edited["replicas"] * 2
+    assert edited["gpus_of_largest"] == 2
+    with pytest.raises(AnsibleFilterError, match="no service 'nope'"):
+        dgd_workers({}, str(FOLDER / name), replicas={"nope": 5})
+
+
 @pytest.mark.parametrize("schema", PLACES)
 def test_a_deployment_without_workers_needs_nothing(schema: str) -> None:
     graph = graph_of(schema, {"name": "front", "type": "frontend", "gpus": 0})

@@ -7,7 +7,7 @@ import copy
 from typing import Any
 
 import pytest
-from ansible_collections.faultline.gpu.plugins.module_utils import _predicates as predicates
+from ansible_collections.faultline.gpu.plugins.module_utils import _node_predicates as predicates
 from ansible_collections.faultline.gpu.plugins.modules.gpu_fault import disturbed
 
 Obj = dict[str, Any]

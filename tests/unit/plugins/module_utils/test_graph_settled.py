@@ -6,64 +6,25 @@ from __future__ import annotations
 import re
 
 import pytest
-from ansible_collections.faultline.gpu.plugins.module_utils._predicates import graph_settled
-from graph_recordings import Recording, spells
+from ansible_collections.faultline.gpu.plugins.module_utils._graph_predicates import graph_settled
+from graph_recordings import (
+    ALPHA,
+    CHANGES,
+    CREATED,
+    DISAGG,
+    EVICTED,
+    FULL,
+    KILLED,
+    NO_ROOM,
+    RECREATE,
+    SHIM,
+    STOPPED,
+    TO_ZERO,
+    Recording,
+    spells,
+)
 
 END = float("inf")
-DECODE = "mock-decode-b5804dbe"
-CREATED = Recording("exp-01-apply-v1beta1")
-SHIM = Recording(
-    "exp-02-shim-add-remove-ssa-v1beta1",
-    before=(
-        "mock-frontend-7fbd7f5978-ff7pc",
-        f"{DECODE}-d4ff779b9-bqt8v",
-        f"{DECODE}-d4ff779b9-857m4",
-    ),
-)
-CHANGES = Recording(
-    "exp-03-frontend-env-scale-restart",
-    before=(
-        "mock-frontend-7fbd7f5978-ff7pc",
-        f"{DECODE}-d4ff779b9-t6xm2",
-        f"{DECODE}-d4ff779b9-gkn4m",
-    ),
-    replicas={6: 3},
-)
-RESTARTED = (
-    "mock-frontend-96f8d5fb9-bpwqx",
-    f"{DECODE}-7659557bc4-22stw",
-    f"{DECODE}-7659557bc4-gkjf2",
-)
-KILLED = Recording("exp-05-kill137-migration0", before=RESTARTED)
-STOPPED = Recording("exp-07-sigstop-migration0", before=RESTARTED)
-EVICTED = Recording(
-    "exp-12-cordon-evict",
-    before=("mock-frontend-96f8d5fb9-f28mz", f"{DECODE}-7659557bc4-gkjf2"),
-)
-NO_ROOM = Recording(
-    "exp-14-evict-no-capacity",
-    before=(
-        "mock-frontend-96f8d5fb9-f28mz",
-        f"{DECODE}-7659557bc4-vrbmz",
-        f"{DECODE}-7659557bc4-2mhs8",
-    ),
-)
-ALPHA = Recording("exp-16-apply-v1alpha1", "mocka", "objects-v1alpha1-ready")
-TO_ZERO = Recording(
-    "exp-20-scale-to-zero-delete-background",
-    "mocka",
-    "objects-v1alpha1-ready",
-    before=(
-        "mocka-frontend-7f58f878cc-5cj9b",
-        "mocka-vllmdecodeworker-df78b0c8-b94bcc66c-6hcqs",
-        "mocka-vllmdecodeworker-df78b0c8-b94bcc66c-6jpnt",
-    ),
-    replicas={4: 0, 5: 0},
-)
-DISAGG = Recording("exp-21-disagg-apply-patch-kill", "mockd", "objects-v1beta1-disagg-ready")
-FULL = Recording("exp-22-shim-no-spare-gpu")
-RECREATE = Recording("exp-23-shim-recreate-strategy")
-
 # When each graph was settled in truth: from the last of "successful at its generation", "last new
 # worker Ready" and "last old pod gone" to the first sign that it is not any more. Read from the
 # rows by hand. A container that has died shows 0.5 to 0.9 s late and a hung one 27 s late; no

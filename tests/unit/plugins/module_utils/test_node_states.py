@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import sentinel_recordings as recorded
-from ansible_collections.faultline.gpu.plugins.module_utils import _predicates as predicates
+from ansible_collections.faultline.gpu.plugins.module_utils import _node_predicates as predicates
 from ansible_collections.faultline.gpu.plugins.module_utils._errors import WaitFailed
 from graph_recordings import spells
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ansible_collections.faultline.gpu.plugins.module_utils import _platform as platform
 from ansible_collections.faultline.gpu.plugins.module_utils._errors import FaultlineError
-from ansible_collections.faultline.gpu.plugins.module_utils._predicates import HASH_LABEL
+from ansible_collections.faultline.gpu.plugins.module_utils._objects import HASH_LABEL
 
 Object = dict[str, Any]
 
@@ -184,8 +184,10 @@ def test_a_workload_that_is_absent_or_not_ready_is_a_problem() -> None:
         "status": {"observedGeneration": 1},
     }
     up = {"observedGeneration": 1, "replicas": 1, "readyReplicas": 1, "updatedReplicas": 1}
-    assert "is not installed" in platform.workload_problem(None, "The drainer")[0]
-    assert platform.workload_problem(found, "The drainer") == [
+    assert platform.workload_problem(None, "The drainer", "install it") == [
+        "The drainer is not installed: install it."
+    ]
+    assert platform.workload_problem(found, "The drainer", "") == [
         "The drainer is not ready (0 of 1 ready): look at its pods."
     ]
-    assert platform.workload_problem(found | {"status": up}, "The drainer") == []
+    assert platform.workload_problem(found | {"status": up}, "The drainer", "") == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import sentinel_recordings as recorded
-from ansible_collections.faultline.gpu.plugins.module_utils import _predicates as predicates
+from ansible_collections.faultline.gpu.plugins.module_utils import _node_predicates as predicates
 from ansible_collections.faultline.gpu.plugins.module_utils import _views as views
 from graph_recordings import Recording
 

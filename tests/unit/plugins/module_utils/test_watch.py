@@ -316,3 +316,19 @@ def test_only_what_is_selected_is_followed(api: Api, kind: Kind) -> None:
 
     wait(api.cluster(), {"pods": kind}, condition, LONG, record)
     assert told == {("drill", "a")}
+
+
+def test_a_condition_that_depends_on_time_is_asked_again_although_nothing_happens(api: Api) -> None:
+    api.put(pod("a"))
+    steps = Steps(lambda: None, lambda: None)
+    _now, seconds = wait(api.cluster(), PODS, steps, LONG, again=lambda: 0.05)
+    assert len(steps.seen) == 3
+    assert 0.1 <= seconds < 2
+
+
+def test_a_condition_that_is_asked_again_waits_for_the_lists_and_for_the_deadline(api: Api) -> None:
+    api.gates["Pod"] = threading.Event()
+    steps = Steps(*[lambda: None] * 99)
+    with pytest.raises(WaitTimeout, match="nothing listed yet"):
+        wait(api.cluster(), PODS, steps, 0.2, again=lambda: 0.05)
+    assert steps.seen == []

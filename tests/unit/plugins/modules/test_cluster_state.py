@@ -14,7 +14,7 @@ from ansible_collections.faultline.gpu.plugins.modules import (
     drill_target,
     platform_info,
 )
-from fake_api import Api, Run
+from fake_api import Api, Run, refusal
 
 Object = dict[str, Any]
 GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
@@ -134,6 +134,9 @@ def test_a_cluster_without_dynamo_and_fault_service_can_be_captured(
     assert run(cluster_snapshot, **given)["changed"] is True
 
 
+OPERATOR = "dynamo-platform-dynamo-operator-controller-manager"
+
+
 def workload(kind: str, name: str, namespace: str) -> Object:
     found = named("apps/v1", kind, name, namespace)
     found["metadata"]["generation"] = 1
@@ -156,7 +159,15 @@ def whole(plain: Api) -> Api:
     for kind, names in platform_info.SENTINEL.items():
         for name in names:
             plain.put(workload(kind, name, "nvsentinel"))
-    plain.put(workload("DaemonSet", "gpu-fault-injector-kernel", "fault-injection-system"))
+    for kind, name in platform_info.SERVICE:
+        plain.put(workload(kind, name, "fault-injection-system"))
+    operator = workload("Deployment", OPERATOR, "dynamo-system")
+    operator["metadata"]["labels"] = {
+        "app.kubernetes.io/name": "dynamo-operator",
+        "app.kubernetes.io/component": "manager",
+        "app.kubernetes.io/instance": "dynamo-platform",
+    }
+    plain.put(operator)
     return plain
 
 
@@ -175,6 +186,15 @@ def without(kind: str, name: str, namespace: str) -> Any:
 def not_ready(kind: str, name: str, namespace: str) -> Any:
     def change(api: Api) -> None:
         api.put(api.one(kind, name, namespace) | {"status": {"observedGeneration": 1}})
+
+    return change
+
+
+def labelled(name: str, key: str, value: str) -> Any:
+    def change(api: Api) -> None:
+        found = node(name)
+        found["metadata"]["labels"][key] = value
+        api.put(found)
 
     return change
 
@@ -199,6 +219,26 @@ def not_ready(kind: str, name: str, namespace: str) -> Any:
             not_ready("DaemonSet", "gpu-fault-injector-kernel", "fault-injection-system"),
             "The fault service's agent in fault-injection-system is not ready",
         ),
+        (
+            without("Deployment", "fault-injection-api", "fault-injection-system"),
+            "The fault service's API in fault-injection-system is not installed",
+        ),
+        (
+            without("Deployment", OPERATOR, "dynamo-system"),
+            "The Dynamo operator is not installed",
+        ),
+        (
+            not_ready("Deployment", OPERATOR, "dynamo-system"),
+            f"The Dynamo operator {OPERATOR} in dynamo-system is not ready (0 of 1 ready)",
+        ),
+        (
+            labelled("b", "k8saas.nvidia.com/ManagedByNVSentinel", "false"),
+            "NVSentinel leaves node b alone, by its label k8saas.nvidia.com/ManagedByNVSentinel",
+        ),
+        (
+            labelled("a", "nvsentinel.dgxc.nvidia.com/managed", "false"),
+            "NVSentinel leaves node a alone, by its label nvsentinel.dgxc.nvidia.com/managed=fal",
+        ),
         (lambda api: api.put(node("b", allowed=False)), "A drill needs 2 GPU nodes that may be"),
         (lambda api: api.put(node("b", unschedulable=True)), "Node b is still in the hands of an"),
         (lambda api: api.put(worker("w", "a", gpus=2)), "The drill needs 3 free GPUs"),
@@ -212,6 +252,76 @@ def test_each_thing_that_is_missing_is_named(whole: Api, run: Run, spoil: Any, s
 
 def test_another_namespace_of_nvsentinel_is_looked_into(whole: Api, run: Run) -> None:
     assert len(run(platform_info, sentinel_namespace="sentinel")["problems"]) == 5
+
+
+@pytest.mark.parametrize("value", ["true", "", "no"])
+def test_a_node_that_is_left_to_nvsentinel_is_no_problem(whole: Api, run: Run, value: str) -> None:
+    labelled("b", "nvsentinel.dgxc.nvidia.com/managed", value)(whole)
+    assert run(platform_info)["problems"] == []
+
+
+def test_a_node_that_no_drill_may_hurt_may_opt_out(whole: Api, run: Run) -> None:
+    theirs = node("theirs", allowed=False)
+    theirs["metadata"]["labels"]["nvsentinel.dgxc.nvidia.com/managed"] = "false"
+    whole.put(theirs)
+    assert run(platform_info)["problems"] == []
+
+
+def test_each_kind_is_listed_once(whole: Api, run: Run) -> None:
+    run(platform_info, namespace="drill-1", definition=graph_of("host/image:1"))
+    assert sorted(whole.lists) == ["DaemonSet", "Deployment", "Node", "Pod"]
+
+
+def graph_of(image: str, *secrets: str) -> Object:
+    pod = {"containers": [{"name": "main", "image": image}]}
+    if secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in secrets]
+    return {"spec": {"components": [{"name": "decode", "podTemplate": {"spec": pod}}]}}
+
+
+def test_pull_secrets_that_the_namespace_lacks_are_named(whole: Api, run: Run) -> None:
+    whole.put(named("v1", "Namespace", "drill-1"))
+    mine = whole.one("Namespace", "drill-1")
+    mine["metadata"]["labels"] = {"faultline.dev/run": "run-1"}
+    whole.put(mine)
+    given = {"namespace": "drill-1", "run_id": "run-1"}
+    definition = graph_of("host/image:1", "there", "not-there")
+    whole.put(named("v1", "Secret", "there", "drill-1"))
+    whole.put(named("v1", "Secret", "not-there", "another"))
+    (problem,) = run(platform_info, **given, definition=definition)["problems"]
+    assert problem.startswith("The deployment pulls its images with the Secret not-there, which")
+    whole.put(named("v1", "Secret", "not-there", "drill-1"))
+    assert run(platform_info, **given, definition=definition)["problems"] == []
+
+
+def test_an_account_that_may_not_read_secrets_is_no_problem(
+    whole: Api, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = whole.one
+
+    def denied(kind: str, name: str, namespace: str | None = None) -> Object:
+        if kind == "Secret":
+            raise refusal(403, "secrets is forbidden")
+        return read(kind, name, namespace)
+
+    monkeypatch.setattr(whole, "one", denied)
+    given = {"namespace": "drill-1", "definition": graph_of("host/image:1", "any")}
+    assert run(platform_info, **given)["problems"] == []
+
+
+def test_a_pod_of_the_namespace_whose_image_does_not_come_is_named(whole: Api, run: Run) -> None:
+    for space in ("drill", "elsewhere"):
+        pod = worker(f"in-{space}", "a")
+        pod["metadata"]["namespace"] = space
+        waiting = {"reason": "ErrImagePull", "message": "manifest unknown"}
+        row = {"name": "main", "image": "host/image:2", "state": {"waiting": waiting}}
+        pod["status"]["containerStatuses"] = [row]
+        whole.put(pod)
+    problems = run(platform_info, namespace="drill", gpus=1)["problems"]
+    assert problems == [
+        "The image host/image:2 of pod in-drill in drill does not come (ErrImagePull: manifest "
+        "unknown): the registry has no such image or tag: correct the image in the deployment."
+    ]
 
 
 @pytest.fixture

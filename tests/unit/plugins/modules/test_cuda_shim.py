@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.faultline.gpu.plugins.modules import cuda_shim
 from fake_api import Api, Run
 from graph_recordings import spec_of
+from graph_stage import ALPHA, copied, stored
 
 Object = dict[str, Any]
 GPU = "nvidia.com/gpu"
@@ -233,3 +234,82 @@ def test_taking_the_shim_out_of_nothing_is_done_already(
 ) -> None:
     api.unknown |= set(unknown)
     assert run(cuda_shim, **ABSENT)["changed"] is False
+
+
+@pytest.fixture
+def alpha(api: Api) -> Api:
+    """A cluster with a deployment that was applied as v1alpha1; its worker has `envs`."""
+    definition = copied(ALPHA)
+    definition["metadata"]["namespace"] = "drill"
+    api.cluster().apply(definition, "faultline-dgd")
+    for obj in (node("a", 1), node("b", 1), node("c", 1), pod("w1", "a"), pod("w2", "b")):
+        api.put(obj)
+    return api
+
+
+def service(api: Api) -> Object:
+    found: Object = stored(api, ALPHA["apiVersion"])["spec"]["services"]["VllmDecodeWorker"]
+    return found
+
+
+def test_a_deployment_of_v1alpha1_gets_the_shim_beside_its_envs_and_loses_it_again(
+    alpha: Api, run: Run
+) -> None:
+    before = stored(alpha, ALPHA["apiVersion"])["spec"]
+    result = run(cuda_shim, **PRESENT)
+    assert (result["changed"], result["components"]) == (True, ["VllmDecodeWorker"])
+    found = service(alpha)
+    assert found["envs"] == ALPHA["spec"]["services"]["VllmDecodeWorker"]["envs"]
+    assert {e["name"] for e in found["extraPodSpec"]["mainContainer"]["env"]} == {
+        "LD_PRELOAD",
+        "FAULTLINE_CONTROL",
+    }
+    # What the operator sees.
+    main = main_of(spec(alpha))
+    assert {"APP_FLAG", "LD_PRELOAD", "FAULTLINE_CONTROL"} == {e["name"] for e in main["env"]}
+    assert {m["name"] for m in main["volumeMounts"]} >= {"faultline-shim", "model"}
+    assert run(cuda_shim, **PRESENT)["changed"] is False
+    assert run(cuda_shim, **ABSENT)["changed"] is True
+    assert stored(alpha, ALPHA["apiVersion"])["spec"] == before
+    assert run(cuda_shim, **ABSENT)["changed"] is False
+
+
+def test_the_owner_of_a_v1alpha1_file_can_apply_it_again_while_the_shim_is_in(
+    alpha: Api, run: Run
+) -> None:
+    run(cuda_shim, **PRESENT)
+    with_shim = service(alpha)
+    definition = copied(ALPHA)
+    definition["metadata"]["namespace"] = "drill"
+    definition["spec"]["services"]["VllmDecodeWorker"]["envs"] = [{"name": "NEW", "value": "1"}]
+    alpha.cluster().apply(definition, "faultline-dgd")
+    assert service(alpha)["extraPodSpec"] == with_shim["extraPodSpec"]
+    assert service(alpha)["envs"] == [{"name": "NEW", "value": "1"}]
+    run(cuda_shim, **ABSENT)
+    assert "faultline" not in json.dumps(stored(alpha)["spec"])
+    assert service(alpha)["envs"] == [{"name": "NEW", "value": "1"}]
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_check_mode_changes_nothing_in_a_deployment_of_v1alpha1(
+    alpha: Api, run: Run, state: str
+) -> None:
+    if state == "absent":
+        run(cuda_shim, **PRESENT)
+    before, writes = stored(alpha), list(alpha.writes)
+    result = run(cuda_shim, check=True, **(PRESENT if state == "present" else ABSENT))
+    assert result["changed"] is True
+    there = ["libfaultline.so" in json.dumps(result["diff"][k]) for k in ("before", "after")]
+    assert there == [state == "absent", state == "present"]
+    assert (stored(alpha), alpha.writes) == (before, writes)
+
+
+def test_a_preload_in_the_envs_of_a_v1alpha1_worker_is_left_alone(alpha: Api, run: Run) -> None:
+    definition = copied(ALPHA)
+    definition["metadata"]["namespace"] = "drill"
+    definition["spec"]["services"]["VllmDecodeWorker"]["envs"] = [
+        {"name": "LD_PRELOAD", "value": "/lib/libm.so.6"}
+    ]
+    alpha.cluster().apply(definition, "faultline-dgd")
+    result = run(cuda_shim, **PRESENT)
+    assert result["msg"].startswith("Component VllmDecodeWorker sets LD_PRELOAD itself")

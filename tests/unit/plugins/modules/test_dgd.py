@@ -9,61 +9,9 @@ from typing import Any
 import pytest
 from ansible_collections.faultline.gpu.plugins.modules import dgd
 from fake_api import Api, Run
-from graph_recordings import GRAPH_LABEL, HASH_LABEL, spec_of
+from graph_stage import DEFINITION
 
 Object = dict[str, Any]
-HASH = "nvidia.com/current-worker-hash-v2"
-DEFINITION: Object = {
-    "apiVersion": "nvidia.com/v1beta1",
-    "kind": "DynamoGraphDeployment",
-    "metadata": {"name": "mock", "labels": {"team": "a"}},
-    "spec": spec_of("objects-v1beta1-agg-ready"),
-}
-
-
-def serve(api: Api, generation: int = 1, node: str = "gpu-node-1") -> None:
-    """Do what the operator does: pods of the graph, Ready, and a status that says so."""
-    graph = api.one("DynamoGraphDeployment", "mock", "drill")
-    graph["metadata"] |= {"generation": generation, "annotations": {HASH: "aaaaaaaa"}}
-    ready = {"type": "Ready", "status": "True", "reason": "all_resources_are_ready"}
-    graph["status"] = {
-        "state": "successful",
-        "observedGeneration": generation,
-        "conditions": [ready],
-    }
-    for name, component in (("front", "Frontend"), ("w1", "decode"), ("w2", "decode")):
-        labels = {GRAPH_LABEL: "mock", "nvidia.com/dynamo-component": component}
-        if component == "decode":
-            labels[HASH_LABEL] = "aaaaaaaa"
-        api.put(
-            {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {"name": name, "namespace": "drill", "uid": name, "labels": labels},
-                "spec": {"nodeName": node},
-                "status": {"phase": "Running", "conditions": [ready]},
-            }
-        )
-    api.put(graph)
-
-
-@pytest.fixture
-def deployed(api: Api, run: Run) -> Api:
-    """A cluster whose operator brings up what is applied."""
-    put = api.put
-
-    def operator(obj: Object) -> Object:
-        made = put(obj)
-        stale = (obj.get("status") or {}).get("observedGeneration")
-        if obj["kind"] == "DynamoGraphDeployment" and stale != obj["metadata"]["generation"]:
-            serve(api, obj["metadata"]["generation"])
-        return made
-
-    api.put = operator  # type: ignore[method-assign]
-    result = run(dgd, namespace="drill", definition=DEFINITION)
-    assert result["changed"] is True
-    api.writes.clear()
-    return api
 
 
 def test_a_deployment_is_made_and_waited_for(deployed: Api, run: Run) -> None:
@@ -112,7 +60,7 @@ def test_check_mode_says_what_would_change_and_changes_nothing(
 
 
 def test_labels_are_added_and_a_new_one_is_a_change(deployed: Api, run: Run) -> None:
-    labels = {"faultline.dev/run": "run-1"}
+    labels = {"stage": "x"}
     given = {"namespace": "drill", "definition": DEFINITION, "labels": labels}
     assert run(dgd, **given)["changed"] is True
     graph = deployed.one("DynamoGraphDeployment", "mock", "drill")
@@ -133,12 +81,15 @@ def test_name_and_namespace_given_go_before_those_of_the_definition(api: Api, ru
     [
         (
             {"definition": {"kind": "Deployment", "metadata": {"name": "x"}}},
-            "The definition is a Deployment, not a DynamoGraphDeployment.",
+            "The definition is of kind Deployment: expected a DynamoGraphDeployment.",
         ),
-        ({"definition": {"metadata": {"name": "x"}}}, "The definition is a None, not a Dynamo"),
-        ({"definition": {"kind": "DynamoGraphDeployment"}}, "Which DynamoGraphDeployment? Give"),
+        (
+            {"definition": {"metadata": {"name": "x"}}},
+            "The definition is of kind unknown: expected a Dynamo",
+        ),
+        ({"definition": {"kind": "DynamoGraphDeployment"}}, "The DGD has no metadata.name"),
         ({"state": "settled"}, "Which DynamoGraphDeployment? Give `name`"),
-        ({}, "state is present but all of the following are missing: definition"),
+        ({}, "state is present but any of the following are missing: definition, src"),
     ],
 )
 def test_a_definition_that_is_none_is_refused_before_anything_is_touched(

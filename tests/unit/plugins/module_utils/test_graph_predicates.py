@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conditions on graphs, pods and what the agents report of the shim."""
+"""When a graph is Ready and settled, and what is said of one that is not."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import re
 from typing import Any
 
 import pytest
-from ansible_collections.faultline.gpu.plugins.module_utils import _predicates as predicates
-from ansible_collections.faultline.gpu.plugins.module_utils._errors import WaitFailed
+from ansible_collections.faultline.gpu.plugins.module_utils import _graph_predicates as predicates
+from ansible_collections.faultline.gpu.plugins.module_utils._objects import (
+    HASH_ANNOTATION,
+    HASH_LABEL,
+)
+from ansible_collections.faultline.gpu.plugins.module_utils._shim_predicates import SHIM_VOLUME
 
 Object = dict[str, Any]
 
@@ -28,7 +32,7 @@ def graph(**status: Any) -> Object:
         "metadata": {
             "name": "agg",
             "generation": 2,
-            "annotations": {predicates.HASH_ANNOTATION: "aaaaaaaa"},
+            "annotations": {HASH_ANNOTATION: "aaaaaaaa"},
         },
         "spec": {
             "components": [
@@ -41,8 +45,8 @@ def graph(**status: Any) -> Object:
 
 
 def pod(name: str, hash_: str | None = "aaaaaaaa", up: str = "True", shim: bool = False) -> Object:
-    labels = {predicates.HASH_LABEL: hash_} if hash_ else {}
-    volumes = [{"name": "model"}, *([{"name": predicates.SHIM_VOLUME}] if shim else [])]
+    labels = {HASH_LABEL: hash_} if hash_ else {}
+    volumes = [{"name": "model"}, *([{"name": SHIM_VOLUME}] if shim else [])]
     return {
         "metadata": {"name": name, "uid": f"uid-{name}", "labels": labels},
         "spec": {"nodeName": "gpu-node-1", "volumes": volumes},
@@ -113,13 +117,6 @@ def test_a_graph_without_replicas_asks_for_one_worker_and_zero_are_never_settled
     assert not predicates.graph_settled(found, [FRONT])[0]
 
 
-def waiting(reason: str, last: Object | None = None, where: str = "containerStatuses") -> Object:
-    found = pod("w1", up="False")
-    state: Object = {"name": "main", "state": {"waiting": {"reason": reason, "message": "why"}}}
-    found["status"][where] = [state | ({"lastState": {"terminated": last}} if last else {})]
-    return found
-
-
 def unschedulable() -> Object:
     found = pod("w1", up="False")
     found["status"]["conditions"] = [
@@ -130,81 +127,27 @@ def unschedulable() -> Object:
     return found
 
 
-@pytest.mark.parametrize(
-    ("found", "said"),
-    [
-        (pod("w1"), None),
-        (pod("w1", up="False"), None),
-        (waiting("ContainerCreating"), None),
-        (unschedulable(), "pod w1 cannot be scheduled: 0/3 nodes: Insufficient nvidia.com/gpu"),
-        (waiting("ImagePullBackOff"), "container main of pod w1: ImagePullBackOff"),
-        (waiting("ErrImagePull", where="initContainerStatuses"), "main of pod w1: ErrImagePull"),
-        (
-            waiting("CrashLoopBackOff", {"reason": "Error", "exitCode": 137}),
-            "CrashLoopBackOff, ended with Error 137",
-        ),
-    ],
-)
-def test_what_keeps_a_pod_from_starting_is_named(found: Object, said: str | None) -> None:
-    trouble = predicates.trouble(found)
-    assert (trouble is None) if said is None else (trouble and said in trouble)
-
-
-@pytest.mark.parametrize("reason", predicates.HOPELESS)
-@pytest.mark.parametrize("where", ["containerStatuses", "initContainerStatuses"])
-def test_what_waiting_cannot_heal_ends_the_wait(reason: str, where: str) -> None:
-    pods = [FRONT, waiting(reason, where=where)]
-    with pytest.raises(WaitFailed, match=f"container main of pod w1: {reason}: why"):
-        predicates.graph_settled(graph(state="pending"), pods)
-
-
 @pytest.mark.parametrize("state", ["pending", "successful"])
 def test_a_graph_that_is_not_settled_says_which_pod_has_trouble(state: str) -> None:
     said = predicates.graph_settled(graph(state=state), [FRONT, pod("w2"), unschedulable()])[1]
     assert "pod w1 cannot be scheduled" in said
 
 
-def process(pod_: str, hits: int = 0, mapped: bool = True, **more: Any) -> Object:
-    shim = {"hits": hits, "pageMapped": mapped}
-    return {"podUID": f"uid-{pod_}", "pod": pod_, "namespace": "drill", "shim": shim} | more
-
-
-def host(name: str, *processes: Object) -> Object:
-    return {"metadata": {"name": name}, "status": {"processes": list(processes)}}
-
-
 @pytest.mark.parametrize(
-    ("hosts", "seen"),
+    ("restart", "good", "seen"),
     [
-        ([host("a", process("w1")), host("b", process("w2"))], None),
-        ([host("a", process("w1")), host("b")], "in w2"),
-        ([host("a", process("w1"), process("w2", mapped=False))], "in w2"),
-        ([host("a", process("w1"), process("w2", hits=3))], "in w2"),
-        ([host("a", process("w1"), process("w2", exited=True))], "in w2"),
-        ([host("a", process("w1"), process("w2", namespace="other"))], "in w2"),
-        ([host("a", process("w1"), process("w2") | {"shim": None})], "in w2"),
-        ([{"metadata": {"name": "new"}}], "in w1, w2"),
-        # A pod has processes without the shim, too: one with it is enough.
-        ([host("a", process("w1"), process("w2", mapped=False), process("w2"))], None),
+        (None, False, "restart r1 has not begun"),
+        ({"observedID": "r0", "phase": "Completed"}, False, "restart r1 has not begun"),
+        (
+            {"observedID": "r1", "phase": "Restarting", "inProgress": ["decode"]},
+            False,
+            "restart r1 Restarting (decode)",
+        ),
+        ({"observedID": "r1", "phase": "Completed"}, True, "restart r1 Completed"),
     ],
 )
-def test_the_shim_is_proven_when_a_living_process_of_every_worker_shows_it_inert(
-    hosts: list[Object], seen: str | None
+def test_a_restart_has_ended_when_the_operator_says_so_of_this_one(
+    restart: Object | None, good: bool, seen: str
 ) -> None:
-    proven, said = predicates.shim_proven(hosts, TWO, "drill")
-    assert proven is (seen is None), said
-    assert seen is None or said.endswith(seen)
-
-
-def test_no_worker_pods_prove_nothing() -> None:
-    assert not predicates.shim_proven([host("a", process("w1"))], [FRONT], "drill")[0]
-
-
-def test_hits_are_counted_by_node_and_only_those_of_the_namespace() -> None:
-    hosts = [
-        host("a", process("w1", 2), process("w1", 3, exited=True)),
-        host("b", process("w2"), process("x", 7, namespace="other")),
-        host("c"),
-    ]
-    assert predicates.shim_hits(hosts, "drill") == {"a": 5, "b": 0}
-    assert {p["node"] for p in predicates.shim_processes(hosts, "drill")} == {"a", "b"}
+    assert predicates.graph_restarted(graph(restart=restart), "r1") == (good, seen)
+    assert predicates.graph_restarted(None, "r1")[0] is False

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cluster with a deployment that is up."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.faultline.gpu.plugins.modules import dgd
+from fake_api import Api, Run
+from graph_stage import DEFINITION, operate
+
+
+@pytest.fixture
+def deployed(api: Api, run: Run) -> Api:
+    """A cluster whose operator brings up what is applied."""
+    operate(api)
+    result = run(dgd, namespace="drill", definition=DEFINITION)
+    assert result["changed"] is True
+    api.writes.clear()
+    return api
