@@ -3,7 +3,8 @@
 
 Usage: cuda_signatures.py FOLDER > tests/gpu/signatures.tsv, FOLDER holding the unpacked wheels
 nvidia-cuda-runtime and nvidia-cuda-runtime-cu12. Needs gcc: cuda.h names the exported variants
-(_v2, _ptsz) with macros, and its older ones only when asked. Run by hand, as cuda_symbols.py is.
+(_v2, _ptsz) with macros, and its older ones only when asked. Functions of the graphics headers are
+left out, they are not called. Run by hand, as cuda_symbols.py is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,16 @@ import sys
 from pathlib import Path
 
 PROTOTYPE = re.compile(r"CUresult\s+(cu\w+)\s*\(([^;{]*?)\)\s*;", re.DOTALL)
+# Of cudaProfiler.h, which no wheel has.
+PROFILER = {
+    "cuProfilerInitialize": [
+        "const char*:configFile",
+        "const char*:outputFile",
+        "CUoutput_mode:outputMode",
+    ],
+    "cuProfilerStart": [],
+    "cuProfilerStop": [],
+}
 VIEWS = ((), ("-DCUDA_API_PER_THREAD_DEFAULT_STREAM",), ("-D__CUDA_API_VERSION_INTERNAL",))
 
 
@@ -41,7 +52,7 @@ def read(header: Path) -> dict[str, list[str]]:
 def main() -> None:
     """Print the table, sorted by name, for the names that data/cuda_symbols.txt knows."""
     tree = Path(__file__).resolve().parents[1]
-    known: dict[str, list[str]] = {}
+    known: dict[str, list[str]] = dict(PROFILER)
     for header in sorted(Path(sys.argv[1]).rglob("cuda.h")):
         known |= read(header)
     names = [line.split()[0] for line in (tree / "data/cuda_symbols.txt").read_text().splitlines()]

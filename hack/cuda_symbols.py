@@ -2,7 +2,7 @@
 """Write data/cuda_symbols.txt from the headers and bindings that NVIDIA publishes on PyPI.
 
 Usage: cuda_symbols.py FOLDER > data/cuda_symbols.txt, FOLDER holding the unpacked wheels
-nvidia-cuda-runtime, nvidia-cuda-runtime-cu12 (cuda.h) and nvidia-ml-py (pynvml.py).
+nvidia-cuda-runtime, nvidia-cuda-runtime-cu12 (the headers below) and nvidia-ml-py (pynvml.py).
 Run by hand when CUDA gets a new release; the list is checked in, the shim is built from it alone.
 """
 
@@ -12,7 +12,13 @@ import re
 import sys
 from pathlib import Path
 
-# First match decides. Classes as in the documentation of the shim:
+HEADERS = ("cuda.h", "cudaGL.h", "cudaEGL.h", "cudaVDPAU.h")
+# Of cudaProfiler.h, which no wheel has.
+PROFILER = {"cuProfilerInitialize", "cuProfilerStart", "cuProfilerStop"}
+# Inline helper of cuda.h that nobody exports; a function of Windows.
+NOT_EXPORTED = ("cuGetProcAddress_v2_ptsz", "cuWGLGetDevice")
+
+# First match decides. Classes as in data/page_layout.def:
 # P pass, T teardown, I new context, Q waits for the GPU, N NVML query, S everything else.
 RULES = (
     (r"cuGetError(String|Name)|cuDriverGetVersion|cuGetProcAddress|cuGetExportTable|cudbg", "P"),
@@ -22,6 +28,7 @@ RULES = (
     (r"cuPointerGet|cuFuncGet|cuKernelGet|cuLibraryGet|cuOccupancy|cuTensorMapEncode", "P"),
     (r"cuStreamGet(Ctx|Flags|Priority|Id|Device)|cuStreamIsCapturing|cuStreamGetCaptureInfo", "P"),
     (r"cuStreamEndCapture|cuThreadExchangeStreamCaptureMode|cuDevicePrimaryCtxGetState", "P"),
+    (r"cuGLGetDevices|cuVDPAUGetDevice", "P"),
     (r"cuCoredump|cuLog|cuProfiler|cuCheckpoint|cuFlushGPUDirect", "P"),
     (r"cuMemFree|cu(Stream|Event|Ctx|TexObject|SurfObject|Mipmapped|Array|TexRef)Destroy", "T"),
     (r"cu(ModuleUnload|LibraryUnload|MemUnmap|MemRelease|IpcCloseMemHandle|LinkDestroy)", "T"),
@@ -30,8 +37,10 @@ RULES = (
         r"cuMemAddressFree|cuMemHostUnregister|cuArrayDestroy|cuGreenCtxDestroy|cuDestroyExternal",
         "T",
     ),
-    (r"cuInit$|cuDevicePrimaryCtxRetain|cuCtxCreate|cuDevicePrimaryCtxReset|cuGreenCtxCreate", "I"),
+    (r"cuInit$|cuDevicePrimaryCtx(Retain|Reset)|cu(|GL|VDPAU|Green)CtxCreate", "I"),
     (r"cu(Stream|Event|Ctx|GreenCtx)Synchronize", "Q"),
+    # Copies that wait. A Q has register arguments only: its trampoline makes a call of its own.
+    (r"cuMemcpy(?!\w*(Async|Batch))", "Q"),
     (r"nvml(ErrorString|Init|Shutdown|SystemGet)", "P"),
     (r"nvml", "N"),
 )
@@ -43,7 +52,7 @@ OUT = re.compile(
 
 
 def driver_names(header: str) -> set[str]:
-    """Exported names in one cuda.h: prototypes, and the per-thread twins its macros name."""
+    """Exported names in one header: prototypes, and the per-thread twins its macros name."""
     names = set(re.findall(r"CUresult\s+CUDAAPI\s+(cu\w+)\s*\(", header))
     names |= set(re.findall(r"#define\s+cu\w+\s+(cu[A-Z]\w+)\s*$", header, re.MULTILINE))
     names |= {f"{n}_ptds" for n in re.findall(r"__CUDA_API_PTDS\((cu\w+)\)", header)}
@@ -58,18 +67,19 @@ def class_of(name: str) -> str:
 
 def main() -> None:
     """Print the list."""
-    folder, names = Path(sys.argv[1]), set()
-    for header in folder.rglob("cuda.h"):
+    folder, names = Path(sys.argv[1]), set(PROFILER)
+    for header in (h for name in HEADERS for h in folder.rglob(name)):
         names |= driver_names(header.read_text())
     for binding in folder.rglob("pynvml.py"):
         names |= set(re.findall(r"[\"'](nvml[A-Z]\w+)[\"']", binding.read_text()))
     print("# Every exported name of libcuda.so.1 and libnvidia-ml.so.1 of CUDA 12.0 to 13.5.")
-    print("# name class out: see shim/README.md; out is 1 when argument 1 gets a new pointer.")
-    print("# Made by hack/cuda_symbols.py from the headers of nvidia-cuda-runtime 12.9 and 13.5")
+    print("# name class out: classes as in page_layout.def; out 1: argument 1 gets a new pointer.")
+    print(
+        "# Made by hack/cuda_symbols.py from the headers of CUDA 12.0, 12.4, 12.9 and 13.5 on PyPI"
+    )
     print("# and from nvidia-ml-py 13.615. The shim, its tests and the fake driver use this list.")
     for name in sorted(names):
-        # cuGetProcAddress_v2_ptsz is an inline helper of cuda.h and exported by nobody.
-        if not name.endswith(("_t", "_st", "_fn")) and name != "cuGetProcAddress_v2_ptsz":
+        if not name.endswith(("_t", "_st", "_fn")) and name not in NOT_EXPORTED:
             print(name, class_of(name), int(bool(OUT.match(name))))
 
 

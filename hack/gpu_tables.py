@@ -202,7 +202,7 @@ def armed(results: Results) -> str:
     """What each workload said when it failed."""
     rows = []
     for what, both in results["armed"]["faults"].items():
-        for how in ("genuine", "injected"):
+        for how in ("genuine", "by_shim", "injected"):
             if how not in both:
                 continue
             run = both[how]

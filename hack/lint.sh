@@ -12,7 +12,7 @@ run mypy tests/utils tests/fault_tolerance
 run env MYPYPATH=service mypy tests/gpu/faultline_gpu
 run yamllint -s .
 run ansible-lint --offline -q
-run shellcheck hack/*.sh tests/gpu/run.sh .ci/run shim/gen.sh roles/lab_cluster/files/build.sh
+run shellcheck hack/*.sh tests/gpu/run.sh .ci/run shim/gen.sh shim/tests/*.sh service/faultline-shim roles/lab_cluster/files/build.sh
 # Workflows; built from its module where there is a go: on the path, or the one that the lab brought.
 PATH=$PATH:/var/cache/faultline/go/bin
 if command -v go >/dev/null; then

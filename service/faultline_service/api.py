@@ -15,15 +15,44 @@ import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Path, Request
 from fastapi.responses import JSONResponse
 from kubernetes.client import ApiException
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from . import auth, clock, profiles
 from .kube import DRILL_LABEL, ENDED, FAULT, GROUP_VERSION, HOST, NODE_LABEL, RUN_LABEL, Kube, Obj
 
 NAME = "fault-injection-api"
 SEVERITY = {"RESTART_BM": "critical", "COMPONENT_RESET": "critical", "RESTART_VM": "critical"}
+UID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 # The API server keeps `Authorization` for itself; through its proxy the token comes in this one.
 PROXY_HEADER = "X-Faultline-Authorization"
+
+
+class CudaTarget(BaseModel):
+    """Whose calls are hit; all that is named must be true of a process. `pid` is the node's."""
+
+    model_config = ConfigDict(extra="forbid")
+    pod_uid: str | None = Field(None, pattern=UID, serialization_alias="podUID")
+    mig_uuid: str | None = Field(None, pattern=f"^MIG-{UID[1:]}", serialization_alias="migUUID")
+    pid: int | None = Field(None, ge=1)
+    rank: int | None = Field(None, ge=0)
+
+
+class Cuda(BaseModel):
+    """How calls are hit; what is not said is as the XID's profile says."""
+
+    model_config = ConfigDict(extra="forbid")
+    mode: Literal["sticky", "once", "transient", "hang", "slow", "genuine"] | None = None
+    classes: str | None = Field(None, pattern=r"^[SQITN]{1,5}$")
+    after_calls: int | None = Field(None, ge=0, lt=2**32, serialization_alias="afterCalls")
+    probability: float | None = Field(None, gt=0, le=1)
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    delay_microseconds: int | None = Field(
+        None, ge=0, lt=2**32, serialization_alias="delayMicroseconds"
+    )
+    not_before_seconds: int | None = Field(
+        None, ge=0, le=7200, serialization_alias="notBeforeSeconds"
+    )
+    target: CudaTarget | None = None
 
 
 class Inject(BaseModel):
@@ -41,6 +70,7 @@ class Inject(BaseModel):
     effects: list[Literal["kernelLog", "cuda"]] = ["kernelLog", "cuda"]
     run_id: str | None = Field(None, pattern=r"^[a-z0-9-]{1,32}$")
     process_name: str | None = Field(None, pattern=r"^[A-Za-z0-9_.:-]{1,32}$")
+    cuda: Cuda | None = None
 
     def gpu(self) -> dict[str, Any]:
         """The target as GPUFault has it."""
@@ -94,6 +124,8 @@ def fault_object(xid: int, wanted: Inject) -> Obj:
         labels[RUN_LABEL] = spec["runId"] = wanted.run_id
     if wanted.process_name:
         spec["processName"] = wanted.process_name
+    if wanted.cuda:
+        spec["cuda"] = wanted.cuda.model_dump(by_alias=True, exclude_none=True)
     name = wanted.fault_id or f"xid-{xid}-{secrets.token_hex(4)}"
     meta = {"name": name, "labels": labels}
     return {"apiVersion": GROUP_VERSION, "kind": FAULT, "metadata": meta, "spec": spec}
@@ -178,6 +210,7 @@ def create_app(kube: Any, most_nodes: int = 1) -> FastAPI:
                 "nvsentinel": {"action": row.action, "fatal": row.fatal},
                 "cuda": {"live": row.live_code, "new_context": row.new_context_code},
                 "nvml": row.nvml_code,
+                "mode": row.mode,
                 "confidence": row.confidence,
             }
             for row in rows

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import clock, gpus, kernel_line
+from .cuda_effect import InNamespace, Moment, entry_of, locate
 from .kube import DRILL_LABEL, ENDED, FAULT, FINALIZER, Cache, Kube, Obj
 from .page import Entry, Page
 from .profiles import Profile, profile
@@ -42,21 +43,9 @@ class Node:
     driver: Path = Path("/host/proc/driver/nvidia")
     journal: Path = Path("/host/var/log/journal")
     kmsg: Path = Path("/dev/kmsg")
+    proc: Path = Path("/proc")
     most_nodes: int = 1
-
-
-def entry_of(name: str, facts: Profile, gpu_uuid: str, ends: float) -> Entry:
-    """The page entry of a fault that ends at `ends` (Unix seconds)."""
-    return Entry(
-        fault_id=name,
-        xid=facts.xid,
-        gpu_uuid=gpu_uuid,
-        code_live=facts.live_code,
-        code_new=facts.new_context_code,
-        code_nvml=facts.nvml_code,
-        classes=facts.classes,
-        not_after=clock.to_boottime(ends),
-    )
+    allow_genuine: bool = False
 
 
 class Faults:
@@ -67,9 +56,9 @@ class Faults:
         kube: Kube,
         node: Node,
         page: Page,
-        user_of: Callable[[str], tuple[int, str] | None] = lambda uuid: None,
+        user_of: Callable[[str, str], tuple[int, str] | None] = lambda uuid, pod: None,
     ) -> None:
-        """`user_of(gpu uuid)` names a process that uses a GPU, for the kernel line."""
+        """`user_of(gpu uuid, pod uid)` names a process that uses a GPU, for the kernel line."""
         self.kube, self.node, self.page, self.user_of = kube, node, page, user_of
         self.waiting: queue.Queue[str] = queue.Queue()
         self.timers: dict[str, threading.Timer] = {}
@@ -81,9 +70,8 @@ class Faults:
         self.boot_id = self.kube.boot_id(self.node.name)
         self.cache.begin()
         live = {f["metadata"]["name"] for f in self.mine() if self._phase(f) not in ENDED}
-        kept = [e for e in self.page.entries() if e.fault_id in live]
-        if len(kept) != len(self.page.entries()):
-            self.page.write(kept)
+        if {e.fault_id for e in self.page.entries()} - live:
+            self.page.edit(lambda there: [e for e in there if e.fault_id in live])
         threading.Thread(target=self._work, daemon=True, name="faults").start()
 
     def booted(self, boot_id: str) -> None:
@@ -212,6 +200,7 @@ class Faults:
         except LookupError as error:
             raise Refused("GpuNotFound", str(error)) from error
         facts, now = profile(spec["xid"]), time.time()
+        self._genuine_or_refused(facts, spec.get("cuda") or {})
         status: Obj = {
             "phase": "Pending",
             "observedGeneration": fault["metadata"]["generation"],
@@ -224,6 +213,29 @@ class Faults:
         self._patch(name, status)
         return status
 
+    def _genuine_or_refused(self, facts: Profile, cuda: Obj) -> None:
+        """Refuse a genuine fault that was not allowed or that no kernel can bring about."""
+        if cuda.get("mode") != "genuine":
+            return
+        if not facts.genuine:
+            raise Refused(
+                "NotGenuine",
+                f"no kernel brings XID {facts.xid} about; mode genuine is for XIDs 13, 31 and 43",
+            )
+        if not self.node.allow_genuine:
+            raise Refused(
+                "GenuineNotAllowed",
+                f"the agent of {self.node.name} must not let GPUs really fault; set "
+                "fault_service_allow_genuine=true to allow it",
+            )
+
+    def _user(self, target: Obj, gpu_uuid: str) -> tuple[int | None, str | None]:
+        """Number and name of the process for the kernel line: the target, else one that uses it."""
+        if target.get("pid"):
+            comm = self.node.proc / str(target["pid"]) / "comm"
+            return target["pid"], comm.read_text().strip() if comm.exists() else None
+        return self.user_of(gpu_uuid, target.get("podUID") or "") or (None, None)
+
     def _kernel_log(self, fault: Obj, status: Obj) -> None:
         """Write the kernel line unless it was, and wait until the node's journal has it."""
         spec, name, before = fault["spec"], fault["metadata"]["name"], status.get("kernelLog") or {}
@@ -231,11 +243,12 @@ class Faults:
             return
         if not before.get("writtenAt"):
             gpu = next(g for g in gpus.on_node(self.node.driver) if g.uuid == status["gpu"]["uuid"])
-            pid, program = self.user_of(gpu.uuid) or (None, None)
+            pid, program = self._user((spec.get("cuda") or {}).get("target") or {}, gpu.uuid)
+            branch = gpus.driver_branch(self.node.driver)
             line = kernel_line.text(
                 gpu.pci_logged,
                 spec["xid"],
-                profile(spec["xid"]).kernel_text,
+                profile(spec["xid"]).text_for(branch, gpu.index),
                 spec.get("runId") or name,
                 pid,
                 spec.get("processName") or program,
@@ -267,37 +280,63 @@ class Faults:
         name = fault["metadata"]["name"]
         return not wanted or any(e.fault_id == name for e in self.page.entries())
 
+    def _entry(self, fault: Obj, status: Obj) -> Entry:
+        """The page entry of a fault; raises Refused when its target is not there."""
+        spec, name = fault["spec"], fault["metadata"]["name"]
+        cuda, process = spec.get("cuda") or {}, InNamespace()
+        target = cuda.get("target") or {}
+        if target.get("pid"):
+            try:
+                process = locate(target["pid"], target.get("podUID") or "", self.node.proc)
+            except LookupError as error:
+                raise Refused("ProcessNotFound", str(error)) from error
+        when = Moment(clock.seconds(status["injectedAt"]), clock.seconds(status["endsAt"]))
+        branch = gpus.driver_branch(self.node.driver)
+        uuid = status["gpu"]["uuid"]
+        return entry_of(name, profile(spec["xid"]), uuid, when, cuda, branch, process)
+
     def _arm(self, fault: Obj, status: Obj) -> None:
         spec, name = fault["spec"], fault["metadata"]["name"]
-        facts, message = profile(spec["xid"]), "Active"
+        message = "Active"
         done: Obj = {"armed": False}
-        if "cuda" in spec["effects"] and facts.hurts_cuda:
-            ends = clock.seconds(status["endsAt"])
-            others = [e for e in self.page.entries() if e.fault_id != name]
+        entry = self._entry(fault, status) if "cuda" in spec["effects"] else None
+        if entry and entry.classes:
             try:
-                entry = entry_of(name, facts, status["gpu"]["uuid"], ends)
-                generation = self.page.write([*others, entry])
+                generation = self.page.edit(
+                    lambda there: [*(e for e in there if e.fault_id != name), entry]
+                )
             except ValueError as error:
                 raise Refused("PageFull", str(error)) from error
             done = {
                 "armed": True,
-                "code": facts.live_code,
-                "newContextCode": facts.new_context_code,
-                "nvmlCode": facts.nvml_code,
+                "mode": entry.mode,
+                "code": entry.code_live,
+                "newContextCode": entry.code_new,
+                "nvmlCode": entry.code_nvml,
                 "pageGeneration": generation,
-                "entry": len(others),
+                "entry": self.page.place_of(name),
             }
-        elif "cuda" in spec["effects"]:
-            message = f"XID {facts.xid} by itself has no effect on CUDA programs"
+        elif entry:
+            message = f"XID {entry.xid} by itself has no effect on CUDA programs"
         self._patch(
             name, {"phase": "Active", "reason": "Injected", "message": message, "cuda": done}
         )
 
+    def genuine_refused(self, refusals: dict[int, tuple[int, int]]) -> None:
+        """Fail the genuine faults whose kernel a driver refused: serial to process and CUresult."""
+        for entry in self.page.entries():
+            if entry.mode == "genuine" and entry.serial in refusals:
+                pid, code = refusals[entry.serial]
+                self._fail(
+                    entry.fault_id,
+                    "GenuineRefused",
+                    f"the CUDA driver of process {pid} refused the kernel that brings XID "
+                    f"{entry.xid} about with CUresult {code}; only a GPU runs it, use mode sticky",
+                )
+
     def _disarm(self, name: str) -> None:
-        entries = self.page.entries()
-        left = [e for e in entries if e.fault_id != name]
-        if len(left) != len(entries):
-            self.page.write(left)
+        if self.page.place_of(name) is not None:
+            self.page.edit(lambda there: [e for e in there if e.fault_id != name])
 
     def _end(self, fault: Obj, reason: str) -> None:
         name = fault["metadata"]["name"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +34,15 @@ class Gpu:
 def _read(file: Path) -> dict[str, str]:
     lines = (line.partition(":") for line in file.read_text().splitlines())
     return {key.strip(): value.strip() for key, _, value in lines}
+
+
+def driver_branch(driver: Path) -> int | None:
+    """Branch of the loaded driver (570 of 570.148.08), None when its file does not say."""
+    try:
+        said = re.search(r"\b(\d{3,4})\.\d+(\.\d+)?\b", (driver / "version").read_text())
+    except OSError:
+        return None
+    return int(said[1]) if said else None
 
 
 def on_node(driver: Path) -> list[Gpu]:

@@ -114,8 +114,10 @@ class Reporter:
                 "generation": self.page.generation,
                 "armed": len(entries),
                 "entries": [
-                    {"faultId": e.fault_id, "xid": e.xid, "uuid": e.gpu_uuid} for e in entries
+                    {"faultId": e.fault_id, "xid": e.xid, "uuid": e.gpu_uuid, "mode": e.mode}
+                    for e in entries
                 ],
+                "inode": self.page.inode,
             },
             "detector": detector(DETECTOR),
             "processes": self.processes.as_status(),
@@ -138,6 +140,7 @@ class Reporter:
                 now = time.monotonic()
                 if now - scanned < SCAN_SECONDS:
                     self.processes.read()
+                    self.faults.genuine_refused(self.processes.genuine_refusals())
                 else:
                     scanned = now
                     self.processes.scan()

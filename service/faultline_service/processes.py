@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from . import shimstate
+from .layout import number
 
 POD = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})")
 CONTAINER = re.compile(r"([0-9a-f]{64})")
@@ -40,15 +41,19 @@ class Process:
     address: int = 0
     raw: bytes | None = None
     first_hit: str | None = None
+    last_hit: str | None = None
 
     def read(self) -> None:
         """Take the evidence; what was read last stays when the process is ending."""
         if self.memory is None:
             return
         raw = shimstate.read(self.memory, self.address)
+        before = number(self.raw, "state", "hits") if self.raw else 0
         if raw is not None:
             self.raw = raw
             self.first_hit = self.first_hit or shimstate.first_hit(raw)
+            if number(raw, "state", "hits") != before:
+                self.last_hit = shimstate.last_hit(raw)
 
     @property
     def hits(self) -> int:
@@ -66,6 +71,7 @@ class Process:
         shim = shimstate.evidence(self.raw)
         if self.first_hit:
             shim["firstHitAt"] = self.first_hit
+            shim["lastHitAt"] = self.last_hit
         return {
             "namespace": self.namespace,
             "pod": self.pod,
@@ -128,10 +134,21 @@ class Processes:
             living = [self.alive[pid].as_status() for pid in sorted(self.alive)]
             return living + [dict(e) for e in self.exited]
 
-    def user_of(self, gpu_uuid: str) -> tuple[int, str] | None:
-        """Number and name of a process that uses a GPU."""
+    def genuine_refusals(self) -> dict[int, tuple[int, int]]:
+        """Kernels that drivers refused: serial of the page entry to process number and CUresult."""
+        with self.lock:
+            found = {p.pid: shimstate.facts(p.raw) for p in self.alive.values() if p.raw}
+        return {
+            seen["genuine_serial"]: (pid, seen["genuine_refused"])
+            for pid, seen in found.items()
+            if seen["genuine_refused"]
+        }
+
+    def user_of(self, gpu_uuid: str, pod_uid: str = "") -> tuple[int, str] | None:
+        """Number and name of a process that uses a GPU, of a pod if one is named."""
         with self.lock:
             users = [p for p in self.alive.values() if gpu_uuid in p.gpus]
+        users = [p for p in users if pod_uid in ("", p.pod_uid)]
         best = max(users, key=lambda p: (p.raw is not None, -p.pid), default=None)
         if best is None:
             return None

@@ -31,11 +31,27 @@ class Profile:
     fatal: bool
     confidence: str
     sources: tuple[str, ...]
+    kernel_texts: tuple[dict[str, Any], ...] = ()
+    live_code_before: dict[str, int] | None = None
+    at_init: bool = False
+    mode: str = "sticky"
+    delay_microseconds: int = 0
+    genuine: bool = False
 
     @property
     def hurts_cuda(self) -> bool:
         """Whether programs notice the XID at all."""
         return bool(self.classes)
+
+    def text_for(self, driver: int | None, gpu: int) -> str:
+        """Free text of the kernel line as a branch of the driver writes it about a GPU's number."""
+        said = [t["text"] for t in self.kernel_texts if driver and driver >= t["from"]]
+        return str([*said, self.kernel_text][0]).replace("{gpu}", str(gpu))
+
+    def live_code_for(self, driver: int | None) -> int:
+        """CUresult that a branch of the driver gives processes with a context."""
+        before = self.live_code_before
+        return before["code"] if before and driver and driver < before["driver"] else self.live_code
 
 
 @cache
@@ -66,5 +82,6 @@ def profile(xid: int) -> Profile:
         action = action_of(xid)
         verdict = {"action": action, "fatal": action != "NONE"}
         row = table()["default"] | {"xid": xid, "nvsentinel": verdict}
-    facts = {key: value for key, value in row.items() if key not in ("nvsentinel", "sources")}
-    return Profile(**facts, **row["nvsentinel"], sources=tuple(row["sources"]))
+    lists = {key: tuple(row.get(key, ())) for key in ("sources", "kernel_texts")}
+    facts = {key: value for key, value in row.items() if key != "nvsentinel"}
+    return Profile(**(facts | row["nvsentinel"] | lists))

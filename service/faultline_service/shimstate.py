@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
+import uuid
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from .page import CLASSES
 LIBRARY = "libfaultline.so"
 SYMBOL = b"faultline_state"
 SHT_DYNSYM = 11
+TEXTS = ("first_function", "last_function", "fault_id", "build_id", "preloads", "missed_name")
 
 
 def symbol_offset(image: bytes, name: bytes = SYMBOL) -> int | None:
@@ -62,39 +65,81 @@ def address(process: Path) -> int | None:
 
 
 def read(memory: int, where: int) -> bytes | None:
-    """The object at an address of an opened `/proc/<pid>/mem`; None when it is none."""
+    """The object at an address of an opened `/proc/<pid>/mem`; None when it is none.
+
+    One of version 1 is shorter: what it does not have reads as zero.
+    """
+    c = constants()
     try:
-        raw = os.pread(memory, constants()["STATE_SIZE"], where)
+        raw = os.pread(memory, c["STATE_SIZE"], where)
     except OSError:
         return None
-    if len(raw) != constants()["STATE_SIZE"]:
+    if len(raw) < c["STATE_SIZE_1"] or number(raw, "state", "magic") != c["STATE_MAGIC"]:
         return None
-    return raw if number(raw, "state", "magic") == constants()["STATE_MAGIC"] else None
+    known = c["STATE_SIZE"] if number(raw, "state", "version") > 1 else c["STATE_SIZE_1"]
+    return raw[:known].ljust(c["STATE_SIZE"], b"\0")
+
+
+def facts(raw: bytes) -> dict[str, Any]:
+    """Every field of the object by its name: numbers, texts, hits by class letter, pod UID."""
+    found: dict[str, Any] = {name: number(raw, "state", name) for name in fields("state")}
+    for name in TEXTS:
+        found[name] = text(raw, "state", name)
+    counts = struct.unpack(f"<{len(CLASSES)}Q", raw[fields("state")["hits_by_class"]])
+    found["hits_by_class"] = {c: n for c, n in zip(CLASSES, counts, strict=True) if n}
+    pod = raw[fields("state")["pod_uid"]]
+    found["pod_uid"] = str(uuid.UUID(bytes=pod)) if any(pod) else ""
+    return found
+
+
+def other_preloads(preloads: str) -> list[str]:
+    """What else than the shim a value of LD_PRELOAD names."""
+    return [p for p in re.split("[ :]+", preloads) if p and os.path.basename(p) != LIBRARY]
 
 
 def evidence(raw: bytes | None) -> dict[str, Any]:
     """The object as it stands in status.processes[].shim of GPUHost, without times."""
     if raw is None:
         return {"mapped": False}
-    classes = raw[fields("state")["hits_by_class"]]
-    counts = struct.unpack(f"<{constants()['CLASSES']}Q", classes)
+    seen = facts(raw)
     found: dict[str, Any] = {
         "mapped": True,
-        "buildId": text(raw, "state", "build_id"),
-        "pageMapped": bool(number(raw, "state", "page_mapped")),
-        "generation": number(raw, "state", "generation"),
-        "hits": number(raw, "state", "hits"),
-        "hitsByClass": {name: n for name, n in zip(CLASSES, counts, strict=True) if n},
-        "missed": number(raw, "state", "missed"),
-        "latchedCode": number(raw, "state", "latched_code"),
+        "buildId": seen["build_id"],
+        "pageMapped": bool(seen["page_mapped"]),
+        "generation": seen["generation"],
+        "hits": seen["hits"],
+        "hitsByClass": seen["hits_by_class"],
+        "missed": seen["missed"],
+        "latchedCode": seen["latched_code"],
     }
-    if found["hits"]:
-        found["firstHitFunction"] = text(raw, "state", "first_function")
-        found["faultId"] = text(raw, "state", "fault_id")
-    return found
+    if seen["hits"]:
+        found["firstHitFunction"] = seen["first_function"]
+        found["lastHitFunction"] = seen["last_function"]
+        found["faultId"] = seen["fault_id"]
+    seldom = {
+        "pageInode": seen["page_inode"],
+        "pagesRefused": seen["pages_refused"],
+        "missedFunction": seen["missed_name"],
+        "blocked": seen["blocked"],
+        "blockedCalls": seen["hung"],
+        "delayedCalls": seen["delayed"],
+        "genuineLaunched": seen["genuine_launched"],
+        "genuineRefused": seen["genuine_refused"],
+        "otherPreloads": other_preloads(seen["preloads"]),
+    }
+    return found | {name: value for name, value in seldom.items() if value}
 
 
 def first_hit(raw: bytes | None) -> str | None:
     """Wall-clock time of the first hit, None when there was none."""
-    moment = number(raw, "state", "first_hit") if raw else 0
+    return _moment(raw, "first_hit")
+
+
+def last_hit(raw: bytes | None) -> str | None:
+    """Wall-clock time of the last hit, None when there was none."""
+    return _moment(raw, "last_hit")
+
+
+def _moment(raw: bytes | None, name: str) -> str | None:
+    moment = number(raw, "state", name) if raw else 0
     return stamp(from_boottime(moment)) if moment else None

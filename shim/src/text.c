@@ -2,6 +2,7 @@
  * The few helpers that a library without a C library needs; gcc calls the mem* ones by itself. */
 #include "faultline.h"
 
+#ifndef FL_HOSTED
 FL_HIDDEN void *memcpy(void *to, const void *from, size_t size)
 {
     unsigned char *t = to;
@@ -27,6 +28,7 @@ FL_HIDDEN int memcmp(const void *a, const void *b, size_t size)
             return *x - *y;
     return 0;
 }
+#endif
 
 /* Whether two texts are equal. */
 int fl_same(const char *a, const char *b)
@@ -46,10 +48,20 @@ int fl_begins(const char *text, const char *with)
 }
 
 /* Copy a text into `size` bytes, always ending it with a zero. */
-void fl_copy(char *to, const char *from, size_t size)
+void fl_copy(char *to, size_t size, const char *from)
 {
     size_t i = 0;
     for (; i + 1 < size && from[i]; i++)
         to[i] = from[i];
     to[i] = 0;
+}
+
+/* Value of a hexadecimal digit, -1 of anything else. */
+int fl_hex(char digit)
+{
+    if (digit >= '0' && digit <= '9')
+        return digit - '0';
+    if (digit >= 'a' && digit <= 'f')
+        return digit - 'a' + 10;
+    return digit >= 'A' && digit <= 'F' ? digit - 'A' + 10 : -1;
 }

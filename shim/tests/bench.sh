@@ -11,7 +11,7 @@ gcc -O2 -shared -fPIC -o "$work/predecessor.so" "$here/bench_predecessor.c" -ldl
 gcc -O2 -o "$work/bench" "$here/bench.c" -L"$work" -l:libcuda.so.1
 run() { LD_LIBRARY_PATH=$work LD_PRELOAD=$1 "$work/bench"; }
 lowest() { sort -g | head -1; }
-for round in 1 2 3 4 5; do
+for _ in 1 2 3 4 5; do
     run "" >> "$work/direct"
     run "$here/../build/libfaultline.so" >> "$work/idle"
     run "$work/predecessor.so" >> "$work/predecessor"

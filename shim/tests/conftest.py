@@ -1,41 +1,97 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything the shim's tests share: library, driver stand-in, control page, and a way to run."""
+"""Everything the shim's tests share: machines, control page, and processes that use the driver."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 TREE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE / "service"))
 
+from faultline_service import shimstate  # noqa: E402
 from faultline_service.page import Entry, Page  # noqa: E402
 
 LIBRARY = TREE / "shim/build/libfaultline.so"
 DRIVER = TREE / "lab/driver/build"
+PROGRAMS = Path(__file__).with_name("programs")
+SETTINGS = ("LD_PRELOAD", "POD_UID", "RANK", "LOCAL_RANK", "FAULTLINE", "FAULTLINE_COUNT")
 GPUS = [
     ("GPU-11111111-2222-3333-4444-555555555555", "0000:1a:00.0"),
     ("GPU-aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "0000:1b:00.0"),
 ]
+MIG = "MIG-99999999-8888-7777-6666-555555555555"
+
+
+def listed() -> set[str]:
+    """Names of data/cuda_symbols.txt."""
+    lines = (TREE / "data/cuda_symbols.txt").read_text().splitlines()
+    return {line.split()[0] for line in lines if line and not line.startswith("#")}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A way to build and run programs: compiler, emulator and the builds that go with it."""
+
+    name: str
+    compiler: str
+    library: Path = LIBRARY
+    driver: Path = DRIVER
+    runner: tuple[str, ...] = ()
+
+    @cache  # noqa: B019 - there are three of them
+    def missing(self) -> str:
+        """What this machine lacks to be used, empty when it is all there."""
+        tools = [tool for tool in (self.compiler, *self.runner[:1]) if not shutil.which(tool)]
+        if tools:
+            return f"not installed: {', '.join(tools)}"
+        command = [self.compiler, "-x", "c", "-o", os.devnull, "-"]
+        program = "int main(void) { return 0; }"
+        built = subprocess.run(command, input=program, text=True, capture_output=True, check=False)
+        return f"{self.compiler} has no C library" if built.returncode else ""
+
+
+NATIVE = Machine("native", "gcc")
+MACHINES = [
+    NATIVE,
+    Machine("musl", "musl-gcc", driver=DRIVER / "musl"),
+    Machine(
+        "aarch64",
+        "aarch64-linux-gnu-gcc",
+        TREE / "shim/build/aarch64/libfaultline.so",
+        DRIVER / "aarch64",
+        ("qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu"),
+    ),
+]
 
 
 class Lab:
-    """A folder with a control page and a table of two GPUs, and processes that use them."""
+    """A folder with a control page and a table of two GPUs, and processes that use them.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    The third device of the table is a MIG instance of the first.
+    """
+
+    def __init__(self, folder: Path, machine: Machine = NATIVE) -> None:
+        self.folder, self.machine = folder, machine
         self.page_path = folder / "page"
         self.page = Page(self.page_path)
         rows = [f"{i}\t{u}\t{p}\tLab GPU" for i, (u, p) in enumerate(GPUS)]
+        rows.append(f"0\t{MIG}\t{GPUS[0][1]}\tLab GPU MIG 1g\t{GPUS[0][0]}")
         (folder / "gpus.tsv").write_text("\n".join(rows) + "\n")
 
-    def arm(self, gpu: int = 0, code: int = 719, **changes: object) -> None:
-        """Arm the page for one GPU."""
-        values: dict[str, object] = {
+    def entry(self, gpu: int = 0, code: int = 719, **changes: Any) -> Entry:
+        """A fault of one GPU."""
+        values: dict[str, Any] = {
             "fault_id": "test-fault",
             "xid": 79,
             "gpu_uuid": GPUS[gpu][0],
@@ -45,22 +101,26 @@ class Lab:
             "classes": "SQITN",
             "not_after": 0,
         }
-        self.page.write([Entry(**(values | changes))])  # type: ignore[arg-type]
+        return Entry(**(values | changes))
+
+    def arm(self, gpu: int = 0, code: int = 719, **changes: Any) -> int:
+        """Arm the page with one fault."""
+        return self.page.write([self.entry(gpu, code, **changes)])
 
     def environment(self, **changes: str) -> dict[str, str]:
         """Environment of a process with shim and driver stand-in."""
         base = {
-            "LD_PRELOAD": str(LIBRARY),
-            "LD_LIBRARY_PATH": str(DRIVER),
+            "LD_PRELOAD": str(self.machine.library),
+            "LD_LIBRARY_PATH": str(self.machine.driver),
             "FAULTLINE_CONTROL": str(self.page_path),
             "FAULTLINE_LAB_GPUS": str(self.folder / "gpus.tsv"),
         }
-        return {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"} | base | changes
+        return {k: v for k, v in os.environ.items() if k not in SETTINGS} | base | changes
 
     def start(self, *command: str, **changes: str) -> subprocess.Popen[str]:
         """Start a process that talks over pipes."""
         return subprocess.Popen(
-            command,
+            (*self.machine.runner, *command),
             env=self.environment(**changes),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -71,13 +131,56 @@ class Lab:
     def run(self, *command: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """Run a process to its end."""
         return subprocess.run(
-            command,
+            (*self.machine.runner, *command),
             env=self.environment(**changes),
             capture_output=True,
             text=True,
             check=False,
             timeout=60,
         )
+
+
+class Session:
+    """A running process that uses one GPU."""
+
+    def __init__(self, lab: Lab, program: str, gpu: int = 0, **changes: str) -> None:
+        self.process = lab.start(program, str(gpu), **changes)
+        self.codes = self.read()
+
+    def read(self) -> Any:
+        """The next answer."""
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, self.process.communicate()
+        return json.loads(line)
+
+    def send(self, order: str) -> None:
+        """Give an order, and do not wait for its answer."""
+        assert self.process.stdin
+        self.process.stdin.write(order + "\n")
+        self.process.stdin.flush()
+
+    def __call__(self, order: str) -> Any:
+        self.send(order)
+        return self.read()
+
+    def state(self) -> dict[str, Any]:
+        """The process's own evidence object, as the agent reads it."""
+        return shimstate.facts(bytes.fromhex(self("state")))
+
+    def end(self) -> int:
+        """End of orders: the exit status."""
+        self.process.communicate(timeout=20)
+        return self.process.returncode
+
+
+@pytest.fixture(params=MACHINES, ids=lambda m: m.name)
+def machine(request: pytest.FixtureRequest) -> Machine:
+    """Every machine that can be had here."""
+    found: Machine = request.param
+    if found.missing():
+        pytest.skip(found.missing())
+    return found
 
 
 @pytest.fixture
@@ -87,15 +190,53 @@ def lab(tmp_path: Path) -> Lab:
 
 
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> object:
-    """A function that compiles C source into a program or library and returns its path."""
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """A function that compiles C source into a program or library, once, and returns its path."""
     folder = tmp_path_factory.mktemp("compiled")
 
-    def build(name: str, source: str, *flags: str) -> str:
-        file, out = folder / f"{name}.c", folder / name
-        file.write_text(source)
-        command = ["gcc", "-O1", "-g", "-o", str(out), str(file), *flags]
-        subprocess.run(command, check=True, capture_output=True)
+    def build(name: str, source: str | Path, *flags: str, compiler: str = "gcc") -> str:
+        out = folder / compiler / name
+        if not out.exists():
+            out.parent.mkdir(exist_ok=True)
+            file = source if isinstance(source, Path) else out.with_suffix(".c")
+            if isinstance(source, str):
+                file.write_text(source)
+            command = [compiler, "-O1", "-g", "-w", "-o", str(out), str(file), *flags]
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            assert not done.returncode, done.stderr
         return str(out)
 
     return build
+
+
+@pytest.fixture
+def session(lab: Lab, compiled: Callable[..., str]) -> Iterator[Callable[..., Session]]:
+    """A function that starts a process with the shim on this machine."""
+    yield from _sessions(lab, compiled)
+
+
+@pytest.fixture
+def every_lab(tmp_path: Path, machine: Machine) -> Lab:
+    """A fresh control page, for programs of every machine in turn."""
+    return Lab(tmp_path, machine)
+
+
+@pytest.fixture
+def every_session(every_lab: Lab, compiled: Callable[..., str]) -> Iterator[Callable[..., Session]]:
+    """A function that starts a process with the shim, on every machine in turn."""
+    yield from _sessions(every_lab, compiled)
+
+
+def _sessions(lab: Lab, compiled: Callable[..., str]) -> Iterator[Callable[..., Session]]:
+    flags = ("-pthread", "-ldl")
+    program = compiled("session", PROGRAMS / "session.c", *flags, compiler=lab.machine.compiler)
+    started: list[Session] = []
+
+    def begin(gpu: int = 0, **changes: str) -> Session:
+        started.append(Session(lab, program, gpu, **changes))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.process.kill()
+        one.process.communicate()

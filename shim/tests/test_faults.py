@@ -3,89 +3,46 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Lab
 
-SESSION = str(Path(__file__).with_name("session.py"))
 
-
-class Session:
-    """A running process that uses one GPU."""
-
-    def __init__(self, lab: Lab, gpu: int = 0, **changes: str) -> None:
-        self.process = lab.start(sys.executable, SESSION, str(gpu), **changes)
-        self.codes = self.read()
-
-    def read(self) -> Any:
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        assert line, self.process.communicate()
-        return json.loads(line)
-
-    def __call__(self, order: str) -> Any:
-        assert self.process.stdin
-        self.process.stdin.write(order + "\n")
-        self.process.stdin.flush()
-        return self.read()
-
-    def end(self) -> int:
-        self.process.communicate(timeout=20)
-        return self.process.returncode
-
-
-@pytest.fixture
-def session(lab: Lab) -> Any:
-    sessions: list[Session] = []
-
-    def begin(gpu: int = 0, **changes: str) -> Session:
-        sessions.append(Session(lab, gpu, **changes))
-        return sessions[-1]
-
-    yield begin
-    for one in sessions:
-        one.process.kill()
-        one.process.communicate()
-
-
-def test_without_a_fault_every_call_works_and_nothing_is_counted(session: Callable) -> None:
-    one = session()
+def test_without_a_fault_every_call_works_and_nothing_is_counted(every_session: Callable) -> None:
+    one = every_session()
     assert one.codes == [0, 0, 0, 0]
     assert one("alloc")[0] == one("sync") == 0
-    seen = one("state")
+    seen = one.state()
     assert (seen["page_mapped"], seen["hits"], seen["latched_code"]) == (1, 0, 0)
 
 
 def test_an_armed_fault_fails_the_next_call_of_a_running_process(
-    lab: Lab, session: Callable
+    every_lab: Lab, every_session: Callable
 ) -> None:
-    one = session()
+    one = every_session()
     assert one("sync") == 0
-    lab.arm(code=719)
+    every_lab.arm(code=719)
     assert one("sync") == 719
-    seen = one("state")
+    seen = one.state()
     assert seen["hits"] == 1
     assert seen["first_function"] == "cuCtxSynchronize"
     assert seen["fault_id"] == "test-fault"
 
 
 def test_a_poisoned_process_stays_failed_after_disarming_but_a_new_one_works(
-    lab: Lab, session: Callable
+    every_lab: Lab, every_session: Callable
 ) -> None:
-    one = session()
-    lab.arm()
+    one = every_session()
+    every_lab.arm()
     assert one("sync") == 719
-    lab.page.write([])
+    every_lab.page.write([])
     assert one("sync") == 719
     assert one("alloc")[0] == 719
-    assert session()("sync") == 0
+    assert every_session()("sync") == 0
 
 
 def test_a_process_that_made_no_call_during_the_fault_is_not_poisoned(
@@ -97,32 +54,36 @@ def test_a_process_that_made_no_call_during_the_fault_is_not_poisoned(
     assert one("sync") == 0
 
 
-def test_a_failed_allocation_leaves_a_null_pointer(lab: Lab, session: Callable) -> None:
-    one = session()
+def test_a_failed_allocation_leaves_a_null_pointer(every_lab: Lab, every_session: Callable) -> None:
+    one = every_session()
     assert one("alloc")[1]
-    lab.arm()
+    every_lab.arm()
     assert one("alloc") == [719, 0]
 
 
-def test_teardown_is_done_for_real_and_reports_the_code(lab: Lab, session: Callable) -> None:
-    one = session()
+def test_teardown_is_done_for_real_and_reports_the_code(
+    every_lab: Lab, every_session: Callable
+) -> None:
+    one = every_session()
     one("alloc")
-    lab.arm()
+    every_lab.arm()
     assert one("free") == 719
     assert one.end() == 0, "the process can still end"
 
 
-def test_new_contexts_get_the_code_for_new_contexts(lab: Lab, session: Callable) -> None:
-    lab.arm(code=719, code_new=999)
-    assert session().codes[2] == 999
+def test_new_contexts_get_the_code_for_new_contexts(
+    every_lab: Lab, every_session: Callable
+) -> None:
+    every_lab.arm(code=719, code_new=999)
+    assert every_session().codes[2] == 999
 
 
-def test_only_the_targeted_gpu_fails(lab: Lab, session: Callable) -> None:
-    first, second = session(0), session(1)
-    lab.arm(gpu=1, code=214)
+def test_only_the_targeted_gpu_fails(every_lab: Lab, every_session: Callable) -> None:
+    first, second = every_session(0), every_session(1)
+    every_lab.arm(gpu=1, code=214)
     assert first("sync") == 0
     assert second("sync") == 214
-    assert first("state")["hits"] == 0
+    assert first.state()["hits"] == 0
 
 
 def test_a_fault_ends_at_its_deadline_with_nobody_to_end_it(lab: Lab, session: Callable) -> None:
@@ -136,10 +97,12 @@ def test_a_fault_ends_at_its_deadline_with_nobody_to_end_it(lab: Lab, session: C
     assert one("sync") == 719, "what was hit before stays hit"
 
 
-def test_functions_got_from_cuGetProcAddress_fail_too(lab: Lab, session: Callable) -> None:
-    one = session()
+def test_functions_got_from_cuGetProcAddress_fail_too(
+    every_lab: Lab, every_session: Callable
+) -> None:
+    one = every_session()
     assert one("gpasync") == 0
-    lab.arm()
+    every_lab.arm()
     assert one("gpasync") == 719
 
 
@@ -148,17 +111,17 @@ def test_the_resolver_hands_out_nothing_but_trampolines(session: Callable) -> No
     names = ["cuMemAlloc", "cuLaunchKernel", "cuGetProcAddress", "cuStreamSynchronize"]
     addresses = [one(f"gpa {name}") for name in names]
     assert all(code == 0 and address for code, address in addresses)
-    assert one("state")["missed"] == 0
+    assert one.state()["missed"] == 0
     maps = Path(f"/proc/{one.process.pid}/maps").read_text().splitlines()
     ours = [line.split("-") for line in maps if "libfaultline.so" in line]
     spans = [(int(a, 16), int(rest.split()[0], 16)) for a, rest, *_ in ours]
     assert all(any(a <= address < b for a, b in spans) for _code, address in addresses)
 
 
-def test_nvml_calls_about_the_gpu_report_it_lost(lab: Lab, session: Callable) -> None:
-    one = session()
+def test_nvml_calls_about_the_gpu_report_it_lost(every_lab: Lab, every_session: Callable) -> None:
+    one = every_session()
     assert one("nvml") == 0
-    lab.arm(code_nvml=15)
+    every_lab.arm(code_nvml=15)
     assert one("nvml") == 15
 
 
@@ -190,7 +153,7 @@ def test_a_page_it_does_not_understand_makes_the_shim_inert(
     spoil(lab.page_path)
     one = session()
     assert one("sync") == 0
-    assert one("state")["page_mapped"] == 0
+    assert one.state()["page_mapped"] == 0
 
 
 def test_the_page_may_appear_after_the_process_began(
@@ -227,4 +190,4 @@ def test_the_build_id_in_the_process_is_the_one_the_makefile_prints(session: Cal
     folder = str(Path(__file__).parents[1])
     command = ["make", "-s", "--no-print-directory", "-C", folder, "print-build-id"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    assert session()("state")["build_id"] == printed
+    assert session().state()["build_id"] == printed

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,25 +11,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import DRIVER, LIBRARY, TREE, Lab
+import yaml
+from conftest import DRIVER, LIBRARY, MACHINES, TREE, Lab, listed
 
 
 def output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def listed() -> set[str]:
-    lines = (TREE / "data/cuda_symbols.txt").read_text().splitlines()
-    return {line.split()[0] for line in lines if line and not line.startswith("#")}
+@pytest.fixture(params=["native", "aarch64"])
+def library(request: pytest.FixtureRequest) -> Path:
+    """The library of each architecture."""
+    found = next(m for m in MACHINES if m.name == request.param)
+    if found.missing():
+        pytest.skip(found.missing())
+    return found.library
 
 
-def test_it_needs_no_library_and_no_version_of_one() -> None:
-    assert "NEEDED" not in output("readelf", "-d", str(LIBRARY))
-    assert "No version information" in output("readelf", "-V", str(LIBRARY))
+def test_it_needs_no_library_and_no_version_of_one(library: Path) -> None:
+    assert "NEEDED" not in output("readelf", "-d", str(library))
+    assert "No version information" in output("readelf", "-V", str(library))
 
 
-def test_all_it_asks_of_the_process_is_optional() -> None:
-    lines = output("nm", "-D", "--undefined-only", str(LIBRARY)).splitlines()
+def test_all_it_asks_of_the_process_is_optional(library: Path) -> None:
+    lines = output("nm", "-D", "--undefined-only", str(library)).splitlines()
     assert {line.split()[0] for line in lines} == {"w"}
     assert {line.split()[1] for line in lines} <= {
         "dl_iterate_phdr",
@@ -38,25 +44,80 @@ def test_all_it_asks_of_the_process_is_optional() -> None:
     }
 
 
-def test_it_exports_the_list_and_dlsym_and_its_evidence_and_nothing_else() -> None:
-    lines = output("nm", "-D", "--defined-only", str(LIBRARY)).splitlines()
-    assert {line.split()[-1] for line in lines} == listed() | {"dlsym", "faultline_state"}
+def test_it_exports_the_list_and_dlsym_and_its_evidence_and_nothing_else(library: Path) -> None:
+    lines = output("nm", "-D", "--defined-only", str(library)).splitlines()
+    ours = {"dlsym", "faultline_state", "faultline_calls"}
+    assert {line.split()[-1] for line in lines} == listed() | ours
 
 
-def test_it_has_no_constructor_no_thread_local_storage_and_no_executable_stack() -> None:
-    dynamic = output("readelf", "-d", str(LIBRARY))
+def test_it_has_no_constructor_no_thread_local_storage_and_no_executable_stack(
+    library: Path,
+) -> None:
+    dynamic = output("readelf", "-d", str(library))
     assert "INIT" not in dynamic
     assert "FINI" not in dynamic
-    headers = output("readelf", "-lW", str(LIBRARY))
+    headers = output("readelf", "-lW", str(library))
     assert "TLS" not in headers
     assert "GNU_STACK" in headers
     assert "RWE" not in headers
 
 
-def test_its_code_leaves_vector_registers_alone() -> None:
-    code = output("objdump", "-d", "--no-show-raw-insn", str(LIBRARY))
-    assert "%xmm" not in code
-    assert "%ymm" not in code
+def test_a_process_keeps_its_control_flow_protection(library: Path) -> None:
+    notes = output("readelf", "-nW", str(library))
+    wanted = "AArch64 feature: BTI" if "aarch64" in str(library) else "x86 feature: IBT, SHSTK"
+    assert wanted in notes
+
+
+def test_its_code_leaves_vector_registers_alone_but_to_save_arguments(library: Path) -> None:
+    arm = "aarch64" in str(library)
+    tool = "aarch64-linux-gnu-objdump" if arm else "objdump"
+    code = output(tool, "-d", "--no-show-raw-insn", str(library))
+    vector = re.compile(r"\b[vqds]\d+\b" if arm else r"%[xyz]mm")
+    found, function = set(), ""
+    for line in code.splitlines():
+        if line.endswith(">:"):
+            function = line.split("<")[1][:-2]
+        elif ":\t" in line and vector.search(line.split("\t", 1)[1].split("//")[0]):
+            found.add(function)
+    assert found == {"fl_slow", "fl_resolve"}
+
+
+def test_the_fast_path_is_a_load_a_compare_and_a_jump(library: Path) -> None:
+    arm = "aarch64" in str(library)
+    tool = "aarch64-linux-gnu-objdump" if arm else "objdump"
+    code = output(tool, "-d", "--no-show-raw-insn", "--disassemble=cuLaunchKernel", str(library))
+    words = [line.split("\t")[1].split()[0] for line in code.splitlines() if ":\t" in line]
+    x86 = ["endbr64", "mov", "cmpl", "jne", "jmp"]
+    a64 = ["bti", "adrp", "ldr", "ldr", "cbnz", "adrp", "ldr", "br"]
+    assert words[: len(a64 if arm else x86)] == (a64 if arm else x86)
+
+
+MAKE = ("make", "-s", "--no-print-directory", "-C")
+
+
+def test_who_asks_for_the_build_id_needs_no_compiler(tmp_path: Path) -> None:
+    for tool in ("make", "sh", "cat", "sha256sum", "cut", "echo"):
+        (tmp_path / tool).symlink_to(str(shutil.which(tool)))
+    command = (*MAKE, str(TREE / "shim"), "print-build-id")
+    done = subprocess.run(
+        command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == (output(*command), "")
+
+
+def test_the_sources_that_gpu_hosts_get_are_all_that_the_build_needs(tmp_path: Path) -> None:
+    tasks = yaml.safe_load((TREE / "roles/cuda_shim/tasks/compile.yml").read_text())
+    pack = next(t["ansible.builtin.command"]["argv"] for t in tasks if t["name"].startswith("Pack"))
+    sent = [word for word in pack if "{{" not in word]
+    packed = subprocess.run(
+        ["tar", f"--directory={TREE}", *sent[1:]], capture_output=True, check=True
+    ).stdout
+    (tmp_path / "there").mkdir()
+    subprocess.run(["tar", "xzC", str(tmp_path / "there")], input=packed, check=True)
+    there = str(tmp_path / "there/shim")
+    subprocess.run((*MAKE, there, "install", f"PREFIX={tmp_path}/out"), check=True)
+    made = tmp_path / "out" / output(*MAKE, str(TREE / "shim"), "print-build-id").strip()
+    assert {file.name for file in made.iterdir()} == {"libfaultline.so", "selftest"}
 
 
 @pytest.mark.parametrize(

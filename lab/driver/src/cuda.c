@@ -16,7 +16,7 @@ struct lab_context {
     struct lab_context *below;
 };
 
-static int started;
+static int started, retained[LAB_GPUS];
 static struct lab_context primary[LAB_GPUS];
 static __thread CUcontext current;
 
@@ -87,9 +87,14 @@ CUresult cuDeviceGetUuid_v2(unsigned char *uuid, CUdevice device)
     return CUDA_SUCCESS;
 }
 
+/* The first version does not know MIG instances: it says the GPU. */
 CUresult cuDeviceGetUuid(unsigned char *uuid, CUdevice device)
 {
-    return cuDeviceGetUuid_v2(uuid, device);
+    const struct lab_gpu *gpu = gpu_of(device);
+    if (!gpu)
+        return CUDA_ERROR_INVALID_DEVICE;
+    memcpy(uuid, gpu->parent, sizeof(gpu->parent));
+    return CUDA_SUCCESS;
 }
 
 CUresult cuDeviceGetPCIBusId(char *text, int size, CUdevice device)
@@ -123,12 +128,26 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
     if (!gpu_of(device))
         return CUDA_ERROR_INVALID_DEVICE;
     *context = &primary[device];
+    __atomic_add_fetch(&retained[device], 1, __ATOMIC_RELAXED);
     return CUDA_SUCCESS;
 }
 
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
 {
-    return gpu_of(device) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+    if (!gpu_of(device))
+        return CUDA_ERROR_INVALID_DEVICE;
+    if (__atomic_load_n(&retained[device], __ATOMIC_RELAXED))
+        __atomic_sub_fetch(&retained[device], 1, __ATOMIC_RELAXED);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned *flags, int *active)
+{
+    if (!gpu_of(device))
+        return CUDA_ERROR_INVALID_DEVICE;
+    *flags = 0;
+    *active = __atomic_load_n(&retained[device], __ATOMIC_RELAXED) > 0;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuCtxCreate_v2(CUcontext *context, unsigned flags, CUdevice device)

@@ -13,11 +13,12 @@
 static struct lab_gpu all[LAB_GPUS], visible[LAB_GPUS];
 static int known, shown;
 
-static void parse_uuid(struct lab_gpu *gpu)
+/* `GPU-…` or `MIG-…` as bytes. */
+static void parse_uuid(const char *text, unsigned char *uuid)
 {
     unsigned value;
     int at = 0;
-    const char *text = gpu->uuid_text + 4;
+    text += 4;
     while (*text && at < 16) {
         if (*text == '-') {
             text++;
@@ -25,7 +26,7 @@ static void parse_uuid(struct lab_gpu *gpu)
         }
         if (sscanf(text, "%2x", &value) != 1)
             break;
-        gpu->uuid[at++] = (unsigned char)value;
+        uuid[at++] = (unsigned char)value;
         text += 2;
     }
 }
@@ -34,14 +35,16 @@ static void read_table(void)
 {
     const char *path = getenv("FAULTLINE_LAB_GPUS");
     FILE *file = fopen(path ? path : TABLE, "re");
-    char line[256];
+    char line[256], parent[48];
     while (file && known < LAB_GPUS && fgets(line, sizeof(line), file)) {
         struct lab_gpu *gpu = &all[known];
-        if (sscanf(line, "%d\t%47[^\t]\t%23[^\t]\t%63[^\n]", &gpu->minor, gpu->uuid_text, gpu->pci,
-                   gpu->name) == 4) {
-            parse_uuid(gpu);
-            known++;
-        }
+        int got = sscanf(line, "%d\t%47[^\t]\t%23[^\t]\t%63[^\t\n]\t%47[^\n]", &gpu->minor,
+                         gpu->uuid_text, gpu->pci, gpu->name, parent);
+        if (got < 4)
+            continue;
+        parse_uuid(gpu->uuid_text, gpu->uuid);
+        parse_uuid(got == 5 ? parent : gpu->uuid_text, gpu->parent);
+        known++;
     }
     if (file)
         fclose(file);

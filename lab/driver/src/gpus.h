@@ -6,7 +6,7 @@
 #define LAB_GPUS 16
 
 struct lab_gpu {
-    unsigned char uuid[16];
+    unsigned char uuid[16], parent[16]; /* parent: of a MIG instance its GPU, else the same */
     char uuid_text[48], pci[24], name[64];
     int minor;
 };

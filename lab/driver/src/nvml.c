@@ -84,6 +84,19 @@ int nvmlDeviceGetUUID(device gpu, char *text, unsigned size)
     return 0;
 }
 
+/* A MIG instance is a device of its own here, with the GPU's address; it is found by its UUID. */
+int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(device instance, device *found)
+{
+    device gpus;
+    int count = lab_gpus(&gpus);
+    for (int i = 0; i < count; i++)
+        if (instance != &gpus[i] && !memcmp(gpus[i].uuid, instance->parent, sizeof(gpus[i].uuid))) {
+            *found = &gpus[i];
+            return 0;
+        }
+    return NVML_NOT_FOUND;
+}
+
 int nvmlDeviceGetName(device gpu, char *text, unsigned size)
 {
     snprintf(text, size, "%s", gpu->name);

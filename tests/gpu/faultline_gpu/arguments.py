@@ -284,6 +284,7 @@ NOT_CALLED = (
     (r"cuMulticast", "NVLink multicast reaches beyond this machine's own GPUs"),
     (r"cuCheckpoint", "it stops the very process that measures"),
     (r"cuLogicalEndpoint|cuFabric", "it is about a fabric of several machines"),
+    (r"cu\w*(EGL|Egl|VDPAU)|cu(Graphics)?GL", "it needs a window system"),
 )
 # Functions after which nothing more can be learnt in the same process.
 ALONE = re.compile(r"cuCtx(Destroy|Detach)|cuDevicePrimaryCtxRe(lease|set)")

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import uuid
 from pathlib import Path
 from typing import Any
 
-from faultline_service.page import Entry, Page, pack
+from faultline_service.page import Entry, Page
 
 from .signatures import TREE
 
@@ -31,17 +29,16 @@ def entry(gpu_uuid: str, code: int, xid: int = 43, **changes: Any) -> Entry:
     return Entry(**(values | changes))
 
 
-def transient() -> dict[str, Any] | None:
-    """What makes an entry heal when it is disarmed, None when pages know no such mode."""
-    if "mode" not in {field.name for field in dataclasses.fields(Entry)}:
-        return None
-    pack(entry(f"GPU-{uuid.UUID(int=1)}", 719, mode="transient"))
-    return {"mode": "transient"}
-
-
 def arm(page: Path, gpu_uuid: str, code: int, **changes: Any) -> None:
     """Make one fault the only armed one of a page."""
     Page(page).write([entry(gpu_uuid, code, **changes)])
+
+
+def arm_genuine(page: Path, gpu_uuid: str, code: int, xid: int) -> None:
+    """Make the shim run a kernel that really faults."""
+    writer = Page(page)
+    writer.allow_genuine(True)
+    writer.write([entry(gpu_uuid, code, xid, mode="genuine")])
 
 
 def disarm(page: Path) -> None:

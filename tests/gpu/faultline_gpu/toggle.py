@@ -3,8 +3,8 @@
 
 Usage: toggle FILE [SECONDS]. A reader polls a cheap driver call without a pause. `upper` counts
 from before the writer began to write, `lower` from after it had returned; its last store, which
-arms the page, lies between the two. A sticky fault is for good, so each of its samples needs a
-process of its own; where pages know a fault that heals, one process gives the rest.
+arms the page, lies between the two. One process gives the samples of a fault that heals; a sticky
+one is for good, so each of its samples needs a process of its own.
 """
 
 from __future__ import annotations
@@ -72,6 +72,18 @@ class Reader:
         self.process.communicate()
 
 
+def healing(program: Path, page: Path, uuid: str, until: float) -> list[tuple[float, float]]:
+    """Samples of a transient fault, all in one process."""
+    reader, samples = Reader(program, page), list[tuple[float, float]]()
+    try:
+        while len(samples) < SAMPLES and time.monotonic() < until:
+            samples.append(reader.sample(arming.entry(uuid, CODE, mode="transient")))
+            reader.heal()
+    finally:
+        reader.end()
+    return samples
+
+
 def sticky(
     program: str, folder: str, uuid: str, number: int, until: float
 ) -> tuple[float, float] | None:
@@ -110,18 +122,14 @@ def main() -> None:
         program = Path(name) / "toggle"
         source = SOURCES / "toggle.c"
         subprocess.run(["gcc", "-O2", "-o", str(program), str(source), "-ldl"], check=True)
-        heals = arming.transient()
-        if heals:
-            reader, healed = Reader(program, Path(name) / "page"), list[tuple[float, float]]()
-            while len(healed) < SAMPLES and time.monotonic() < until:
-                healed.append(reader.sample(arming.entry(uuid, CODE, **heals)))
-                reader.heal()
-            reader.end()
-            table["transient"] = summary(healed) | {"raw": [round(u, 1) for u, _ in healed]}
-            results.write(path, table)
-        wanted = STICKY_SAMPLES if heals else SAMPLES
+        healed = healing(program, Path(name) / "page", uuid, until)
+        table["transient"] = summary(healed) | {"raw": [round(u, 1) for u, _ in healed]}
+        results.write(path, table)
         with ProcessPoolExecutor(max(1, min(6, (os.cpu_count() or 1) // CORES_PER_SAMPLE))) as pool:
-            tasks = [pool.submit(sticky, str(program), name, uuid, n, until) for n in range(wanted)]
+            tasks = [
+                pool.submit(sticky, str(program), name, uuid, n, until)
+                for n in range(STICKY_SAMPLES)
+            ]
             samples = [found for task in tasks if (found := task.result())]
         table["sticky"] = summary(samples) | {"raw": [round(u, 1) for u, _ in samples]}
         results.write(path, table)

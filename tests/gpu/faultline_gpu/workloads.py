@@ -215,6 +215,18 @@ def say(**line: Any) -> None:
     os.write(1, json.dumps(line).encode() + b"\n")
 
 
+SHIM = (
+    "page_mapped",
+    "hits",
+    "missed",
+    "pooled",
+    "resolved",
+    "latched_code",
+    "genuine_launched",
+    "genuine_refused",
+)
+
+
 def shim_state() -> dict[str, int] | None:
     """What the shim in this process knows of itself, None when there is none."""
     try:
@@ -223,8 +235,7 @@ def shim_state() -> dict[str, int] | None:
         )
     except ValueError:
         return None
-    names = ("page_mapped", "hits", "missed", "pooled", "resolved", "latched_code")
-    return {name: number(bytes(raw), "state", name) for name in names}
+    return {name: number(bytes(raw), "state", name) for name in SHIM}
 
 
 def told(error: BaseException) -> dict[str, Any]:
@@ -233,7 +244,7 @@ def told(error: BaseException) -> dict[str, Any]:
 
 
 def loop(step: Step) -> None:
-    """Repeat the step until it fails; then what is tried again."""
+    """Repeat the step until it fails, or the driver refuses the shim's kernel; then try again."""
     driver = trap = None
     say(ready=hashlib.sha256(step()).hexdigest())
     while True:
@@ -250,6 +261,10 @@ def loop(step: Step) -> None:
         except Exception as error:
             say(failed=told(error), shim=shim_state())
             break
+        state = shim_state()
+        if state and state["genuine_refused"]:
+            say(refused=state["genuine_refused"], shim=state)
+            return
     for line in sys.stdin:
         if line.strip() != "again":
             return

@@ -17,9 +17,11 @@ import jsonschema
 import pytest
 from faultline_gpu import armed, arming, counts, diff, inert, launch, missed, results, times, toggle
 from faultline_gpu import run as parts
+from faultline_gpu.faults import FAULTS
 from faultline_gpu.golden import Golden
 
 TREE = Path(__file__).resolve().parents[3]
+TRAP = FAULTS["trap"]
 GPU = "GPU-11111111-2222-3333-4444-555555555555"
 SCHEMA = json.loads((TREE / "tests/gpu/results.schema.json").read_text())
 
@@ -63,7 +65,7 @@ def test_a_driver_that_cannot_fault_is_an_error_of_the_series_not_a_result(golde
     genuine = golden.table["faults"]["trap"]["genuine"]
     assert genuine["results"] == {}
     assert genuine["errors"]
-    assert "cuModuleGetFunction returned 500" in golden.complaints.read_text()
+    assert "cuModuleLoadData returned 801" in golden.complaints.read_text()
 
 
 def test_a_workload_says_the_same_with_the_idle_shim_as_without(lab: Path) -> None:
@@ -104,7 +106,7 @@ def test_a_workload_whose_library_is_missing_says_so(lab: Path) -> None:
 
 
 def test_an_armed_workload_fails_soon_and_stays_failed_after_disarming(lab: Path) -> None:
-    found = armed.run(lab / "armed", "direct", "injected", "trap", 719, 43, GPU)
+    found = armed.run(lab / "armed", "direct", "injected", "trap", TRAP, GPU)
     assert "returned 719" in found["failed"]["text"]
     assert found["latency_ms"] < 2000
     assert [one["type"] for one in found["again"]] == ["DriverError"] * 3
@@ -114,10 +116,18 @@ def test_an_armed_workload_fails_soon_and_stays_failed_after_disarming(lab: Path
 
 
 def test_a_workload_that_cannot_be_made_to_fault_ends_with_its_reason(lab: Path) -> None:
-    found = armed.run(lab / "armed", "direct", "genuine", "trap", 719, 43, GPU)
+    found = armed.run(lab / "armed", "direct", "genuine", "trap", TRAP, GPU)
     assert "failed" not in found
-    assert found["error"]["text"] == "cuModuleGetFunction returned 500"
+    assert found["error"]["text"] == "cuModuleLoadData returned 801"
     assert found["status"] == 3
+
+
+def test_a_kernel_of_the_shim_that_the_driver_refuses_fails_nothing(lab: Path) -> None:
+    found = armed.run(lab / "armed", "direct", "by_shim", "trap", TRAP, GPU)
+    assert "failed" not in found
+    assert found["refused"] == 801
+    assert found["status"] == 0
+    fits("armed", {"gpu": GPU, "faults": {"direct, trap": {"by_shim": found}}})
 
 
 def test_failures_are_alike_when_type_and_first_line_are() -> None:
@@ -219,11 +229,17 @@ def test_calls_through_a_slot_of_the_pool_explain_one_function_only() -> None:
     assert found["missed_calls"] == 2
 
 
-def test_toggle_latency_is_that_of_the_first_failing_call(lab: Path) -> None:
+@pytest.fixture
+def poller(lab: Path) -> Path:
+    """The program that polls the driver."""
     program = lab / "toggle"
     source = counts.SOURCES / "toggle.c"
     subprocess.run(["gcc", "-O2", "-o", str(program), str(source), "-ldl"], check=True)
-    sample = partial(toggle.sticky, str(program), str(lab), GPU)
+    return program
+
+
+def test_toggle_latency_is_that_of_the_first_failing_call(lab: Path, poller: Path) -> None:
+    sample = partial(toggle.sticky, str(poller), str(lab), GPU)
     upper, lower = sample(1, time.monotonic() + 30) or (0, 0)
     assert 0 < upper < 5e6
     assert lower < upper
@@ -231,17 +247,29 @@ def test_toggle_latency_is_that_of_the_first_failing_call(lab: Path) -> None:
     fits("toggle", {"sticky": toggle.summary([(upper, lower)])})
 
 
+def test_a_fault_that_heals_gives_many_samples_in_one_process(
+    lab: Path, poller: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toggle, "SAMPLES", 20)
+    found = toggle.healing(poller, lab / "page", GPU, time.monotonic() + 60)
+    assert len(found) == 20
+    assert all(lower < upper for upper, lower in found)
+    assert toggle.healing(poller, lab / "page", GPU, time.monotonic() - 1) == []
+    fits("toggle", dict.fromkeys(("transient", "sticky"), toggle.summary(found)))
+
+
 def test_ratios_are_those_of_the_same_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(times, "BLOCKS", {"launch": 1})
-    drift = [10.0, 20.0, 40.0]
     rounds = [
-        {"launch": {"absent": t, "absent_again": t, "inert": t * 1.005, "predecessor": t * 1.9}}
-        for t in drift
+        {"launch": {"absent": t, "absent_again": t, "inert": t * r, "predecessor": t * 1.9}}
+        for t, r in ((10.0, 1.0), (20.0, 1.2), (40.0, 1.0))
     ]
     found = times.summary([rounds, rounds])
     assert found["launch"]["us"]["absent"] == 20.0
-    assert found["launch"]["ratio"]["inert"] == [1.005, 1.005, 1.005]
-    assert found["launch"]["ratio"]["predecessor"][0] == 1.9
+    middle, low, high = found["launch"]["ratio"]["inert"]
+    assert (middle, low) == (1.0, 1.0)
+    assert low <= middle <= high
+    assert found["launch"]["ratio"]["predecessor"] == [1.9, 1.9, 1.9]
     fits("times", {"summary": found, "generations": []})
 
 

@@ -173,3 +173,49 @@ def test_reading_needs_no_token_and_knows_what_is_over(client: TestClient, kube:
     assert client.get("/api/v1/faults/none").status_code == 404
     assert client.get("/health").json()["service"] == "fault-injection-api"
     assert {t["code"] for t in client.get("/api/v1/faults/gpu/xid-types").json()} >= {79, 94, 119}
+
+
+def test_how_and_whose_calls_are_hit_comes_to_the_object_as_it_was_asked(
+    client: TestClient, kube: FakeKube
+) -> None:
+    pod = "9d249f14-4b37-4b66-a3d1-6515ff5199fe"
+    cuda = {
+        "mode": "once",
+        "after_calls": 3,
+        "probability": 0.5,
+        "seed": 7,
+        "delay_microseconds": 10,
+        "not_before_seconds": 2,
+        "classes": "SQ",
+        "target": {"pod_uid": pod, "mig_uuid": f"MIG-{pod}", "pid": 4711, "rank": 0},
+    }
+    assert client.post(INJECT, json=body(cuda=cuda), headers=GOOD).status_code == 200
+    (fault,) = kube.faults.values()
+    assert fault["spec"]["cuda"] == {
+        "mode": "once",
+        "afterCalls": 3,
+        "probability": 0.5,
+        "seed": 7,
+        "delayMicroseconds": 10,
+        "notBeforeSeconds": 2,
+        "classes": "SQ",
+        "target": {"podUID": pod, "migUUID": f"MIG-{pod}", "pid": 4711, "rank": 0},
+    }
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mode": "flaky"},
+        {"probability": 0},
+        {"classes": "P"},
+        {"aftercalls": 3},
+        {"target": {"pod_uid": "pod-1"}},
+        {"target": {"pod": "x"}},
+    ],
+)
+def test_a_wrong_word_about_cuda_is_refused_and_not_left_out(
+    client: TestClient, kube: FakeKube, wrong: dict[str, Any]
+) -> None:
+    assert client.post(INJECT, json=body(cuda=wrong), headers=GOOD).status_code == 422
+    assert kube.faults == {}

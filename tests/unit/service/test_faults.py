@@ -42,6 +42,8 @@ def merge(target: dict[str, Any], change: dict[str, Any]) -> None:
 class Machine:
     """A node with one GPU, its agent, and a kernel log that counts what is written."""
 
+    allow_genuine = False
+
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         gpu = folder / "driver/gpus/0000:1a:00.0"
         gpu.mkdir(parents=True)
@@ -61,7 +63,8 @@ class Machine:
 
     def start(self, boot_id: str = "boot-1") -> Faults:
         """A fresh agent of the same node."""
-        node = Node("gpu-node-1", self.folder / "driver")
+        driver, proc = self.folder / "driver", self.folder / "proc"
+        node = Node("gpu-node-1", driver, proc=proc, allow_genuine=self.allow_genuine)
         agent = Faults(self.kube, node, self.page)  # type: ignore[arg-type]
         agent.boot_id = boot_id
         return agent
@@ -198,3 +201,105 @@ def test_a_fault_that_was_written_past_the_api_is_refused_while_another_node_is_
     assert (machine.lines, machine.armed) == ([], [])
     status["phase"] = "Recovered"
     assert machine.fault("later")["status"]["phase"] == "Active"
+
+
+POD = "9d249f14-4b37-4b66-a3d1-6515ff5199fe"
+
+
+def process(machine: Machine, pid: int, inside: int, pod: str = POD) -> int:
+    """A process of a pod as /proc shows it; returns the inode of its PID namespace."""
+    folder = machine.folder / "proc" / str(pid)
+    (folder / "ns").mkdir(parents=True)
+    (folder / "ns/pid").touch()
+    (folder / "status").write_text(f"Name:\tpython3\nNSpid:\t{pid}\t{inside}\n")
+    (folder / "cgroup").write_text(f"0::/kubepods/burstable/pod{pod}/{'c' * 64}\n")
+    (folder / "comm").write_text("python3\n")
+    return (folder / "ns/pid").stat().st_ino
+
+
+def test_spec_cuda_comes_to_the_page_with_the_target_as_it_sees_itself(machine: Machine) -> None:
+    namespace = process(machine, 4711, 17)
+    cuda = {
+        "mode": "once",
+        "classes": "SQ",
+        "afterCalls": 3,
+        "probability": 0.5,
+        "seed": 7,
+        "notBeforeSeconds": 20,
+        "target": {"podUID": POD, "pid": 4711, "rank": 0},
+    }
+    status = machine.fault(cuda=cuda)["status"]
+    (entry,) = machine.page.entries()
+    assert (entry.mode, entry.classes, entry.after_calls) == ("once", "SQ", 3)
+    assert (entry.probability, entry.seed, entry.rank) == (0.5, 7, 0)
+    assert (entry.pod_uid, entry.pid, entry.pid_namespace) == (POD, 17, namespace)
+    begins = clock.to_boottime(clock.seconds(status["injectedAt"]) + 20)
+    assert abs(entry.not_before - begins) < 1e8
+    assert "pid=4711, name=python3" in machine.lines[0]
+    assert status["cuda"]["mode"] == "once"
+
+
+def test_a_process_that_is_not_there_or_of_another_pod_is_refused(machine: Machine) -> None:
+    nobody = machine.fault("a", cuda={"target": {"pid": 4711}})["status"]
+    assert (nobody["reason"], machine.armed) == ("ProcessNotFound", [])
+    process(machine, 4712, 1, pod=POD.replace("9d", "00"))
+    theirs = machine.fault("b", cuda={"target": {"pid": 4712, "podUID": POD}})["status"]
+    assert (theirs["reason"], machine.armed) == ("ProcessNotFound", [])
+    assert POD in theirs["message"]
+
+
+def test_a_mig_instance_is_what_the_entry_names_and_its_gpu_what_the_line_names(
+    machine: Machine,
+) -> None:
+    instance = "MIG-99999999-8888-7777-6666-555555555555"
+    machine.fault(cuda={"target": {"migUUID": instance}})
+    (entry,) = machine.page.entries()
+    assert entry.gpu_uuid.removeprefix("GPU-") == instance.removeprefix("MIG-")
+    assert "(PCI:0000:1a:00): 79," in machine.lines[0]
+
+
+def test_an_xid_that_hangs_in_reality_hangs_and_may_be_told_not_to(machine: Machine) -> None:
+    machine.fault("a", xid=119)
+    machine.fault("b", xid=119, cuda={"mode": "sticky"})
+    first, second = machine.page.entries()
+    assert (first.mode, first.delay_us, first.at_init) == ("hang", 6_000_000, True)
+    assert (second.mode, second.delay_us) == ("sticky", 0)
+
+
+def test_the_line_and_the_code_are_those_of_the_drivers_generation(machine: Machine) -> None:
+    version = machine.folder / "driver/version"
+    version.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  565.57.01  R\n")
+    machine.fault("a", xid=94)
+    version.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  595.45.04  R\n")
+    machine.fault("b", xid=94)
+    machine.fault("c", xid=43)
+    assert [e.code_live for e in machine.page.entries()] == [214, 226, 719]
+    assert "channel 0x00000008" in machine.lines[2]
+
+
+def test_a_genuine_fault_needs_consent_and_an_xid_that_a_kernel_can_bring_about(
+    machine: Machine,
+) -> None:
+    refused = machine.fault("a", xid=31, cuda={"mode": "genuine"})["status"]
+    assert refused["reason"] == "GenuineNotAllowed"
+    machine.allow_genuine = True
+    machine.agent = machine.start()
+    assert machine.fault("b", cuda={"mode": "genuine"})["status"]["reason"] == "NotGenuine"
+    assert machine.fault("c", xid=31, cuda={"mode": "genuine"})["status"]["phase"] == "Active"
+    assert machine.armed == ["c"]
+
+
+def test_a_driver_that_refuses_the_faulting_kernel_ends_the_fault_with_a_sentence(
+    machine: Machine,
+) -> None:
+    machine.allow_genuine = True
+    machine.agent = machine.start()
+    machine.fault(xid=31, cuda={"mode": "genuine"})
+    (entry,) = machine.page.entries()
+    machine.agent.genuine_refused({entry.serial + 1: (4711, 801)})
+    assert machine.armed == ["f"], "another arming's refusal is not this one's"
+    machine.agent.genuine_refused({entry.serial: (4711, 801)})
+    status = machine.kube.faults["f"]["status"]
+    assert (status["phase"], status["reason"], machine.armed) == ("Failed", "GenuineRefused", [])
+    assert "4711" in status["message"]
+    assert "801" in status["message"]

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from faultline_service.layout import constants, fields, number
-from faultline_service.page import Entry, Page, pack, unpack
+from faultline_service.page import MODES, Entry, Page, pack, unpack
 
 ENTRY = Entry(
     fault_id="xid-79-0a1b2c3d",
@@ -77,3 +78,87 @@ def test_no_two_fields_of_a_structure_overlap() -> None:
         spans = sorted((s.start, s.stop) for s in fields(structure).values())
         assert spans
         assert all(a[1] <= b[0] for a, b in pairwise(spans))
+
+
+def test_every_qualifier_reads_back_as_it_was_written() -> None:
+    entry = replace(
+        ENTRY,
+        mode="hang",
+        not_before=5,
+        pod_uid="9d249f14-4b37-4b66-a3d1-6515ff5199fe",
+        pid=17,
+        pid_namespace=4026531836,
+        rank=0,
+        after_calls=3,
+        probability=0.25,
+        seed=2**64 - 1,
+        delay_us=6_000_000,
+        at_init=True,
+    )
+    assert unpack(pack(entry)) == entry
+
+
+@pytest.mark.parametrize("wrong", [0.0, -0.5, 1.5])
+def test_a_probability_outside_of_its_range_is_refused(wrong: float) -> None:
+    with pytest.raises(ValueError, match="probability"):
+        pack(replace(ENTRY, probability=wrong))
+
+
+def test_a_small_probability_does_not_become_certainty() -> None:
+    assert number(pack(replace(ENTRY, probability=1e-12)), "entry", "probability") == 1
+    assert number(pack(ENTRY), "entry", "probability") == 0
+
+
+def test_an_unknown_mode_and_a_foreign_uuid_are_refused() -> None:
+    with pytest.raises(ValueError, match="sticky, once"):
+        pack(replace(ENTRY, mode="flaky"))
+    with pytest.raises(ValueError, match="GPU- or MIG-"):
+        pack(replace(ENTRY, gpu_uuid="11111111-2222-3333-4444-555555555555"))
+
+
+def test_an_entry_keeps_its_place_and_serial_while_others_come_and_go(tmp_path: Path) -> None:
+    page = Page(tmp_path / "page")
+    first, second = replace(ENTRY, fault_id="a"), replace(ENTRY, fault_id="b")
+    page.write([first])
+    page.write([*page.entries(), second])
+    serial = page.entries()[1].serial
+    page.write([e for e in page.entries() if e.fault_id == "b"])
+    assert (page.place_of("b"), page.entries()[0].serial) == (1, serial)
+    assert page.place_of("a") is None
+    page.write([*page.entries(), first])
+    assert (page.place_of("a"), page.place_of("b")) == (0, 1)
+    assert page.entries()[0].serial > serial, "armed anew, it is another arming"
+
+
+def test_an_older_page_is_disarmed_and_makes_way(tmp_path: Path) -> None:
+    path = tmp_path / "page"
+    Page(path).write([ENTRY])
+    raw = bytearray(path.read_bytes())
+    raw[fields("page")["version"]] = (1).to_bytes(4, "little")
+    path.write_bytes(raw)
+    with path.open("rb") as mapped_elsewhere:
+        page = Page(path)
+        old = mapped_elsewhere.read()
+    assert number(old, "page", "armed") == 0
+    assert page.entries() == []
+    assert number(path.read_bytes(), "page", "version") == constants()["PAGE_VERSION"]
+
+
+def test_a_newer_page_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "page"
+    Page(path).write([ENTRY])
+    raw = bytearray(path.read_bytes())
+    raw[fields("page")["version"]] = (constants()["PAGE_VERSION"] + 1).to_bytes(4, "little")
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match="newer release"):
+        Page(path)
+    assert path.read_bytes() == bytes(raw)
+
+
+def test_constants_of_the_layout_fit_the_structures() -> None:
+    c = constants()
+    assert c["PAGE_FIRST_ENTRY"] + c["PAGE_ENTRIES"] * c["ENTRY_SIZE"] <= c["PAGE_SIZE"]
+    for structure, size in (("entry", "ENTRY_SIZE"), ("state", "STATE_SIZE")):
+        assert max(s.stop for s in fields(structure).values()) <= c[size]
+    assert max(s.stop for s in fields("page").values()) <= c["PAGE_FIRST_ENTRY"]
+    assert {f"MODE_{mode.upper()}" for mode in MODES} == {n for n in c if n.startswith("MODE_")}

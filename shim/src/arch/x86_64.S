@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The ways into the C code. All C is built without vector registers, so saving the integer
- * argument registers (and rax, r10, which a caller may use) keeps any call intact: stack
- * arguments, structures by value and floating point arguments are never touched. */
+ * The ways into the C code. The fast path changes no register but r11. The slow path keeps all that
+ * a call may be made of: integer and floating point arguments, rax, r10; stack arguments and
+ * structures by value are never touched. The shim's C does without vector registers, but the
+ * functions of the driver and of the C library that it asks do not. */
         .text
 
+/* Offsets in struct fl_call; xmm0 to xmm7 behind it. */
+        .set SLOT, 72
+        .set DECISION, 80
+        .set VECTORS, 112
+        .set SIZE, 240
+
         .macro SAVE
-        endbr64
         pushq %rbp
         .cfi_def_cfa_offset 16
         .cfi_offset %rbp, -16
         movq %rsp, %rbp
         .cfi_def_cfa_register %rbp
         andq $-16, %rsp
-        subq $80, %rsp
+        subq $SIZE, %rsp
         movq %rdi, 0(%rsp)
         movq %rsi, 8(%rsp)
         movq %rdx, 16(%rsp)
@@ -21,7 +27,10 @@
         movq %r9, 40(%rsp)
         movq %rax, 48(%rsp)
         movq %r10, 56(%rsp)
-        movq %r11, 64(%rsp)
+        movq %r11, SLOT(%rsp)
+        .irp n, 0, 1, 2, 3, 4, 5, 6, 7
+        movaps %xmm\n, VECTORS + 16 * \n(%rsp)
+        .endr
         .endm
 
         .macro RESTORE
@@ -33,6 +42,26 @@
         movq 40(%rsp), %r9
         movq 48(%rsp), %rax
         movq 56(%rsp), %r10
+        .irp n, 0, 1, 2, 3, 4, 5, 6, 7
+        movaps VECTORS + 16 * \n(%rsp), %xmm\n
+        .endr
+        .endm
+
+/* Arguments back in place, where the call really goes in r11. */
+        .macro TARGET
+        movl SLOT(%rsp), %edi
+        call fl_target
+        movq %rax, %r11
+        RESTORE
+        .endm
+
+        .macro RETURN
+        leave
+        .cfi_remember_state
+        .cfi_def_cfa %rsp, 8
+        .cfi_restore %rbp
+        ret
+        .cfi_restore_state
         .endm
 
         .macro FUNCTION name
@@ -49,42 +78,38 @@
         .size \name, .-\name
         .endm
 
-/* Something is armed: ask, then pass on, fail, or call and then fail. Slot in r11d. */
+/* Something is armed: ask, then do one of enum fl_action. Slot in r11d. */
 FUNCTION fl_slow
         SAVE
         movl %r11d, %edi
         movq %rsp, %rsi
         call fl_decide
-        movq %rax, 72(%rsp)
+        movq %rax, DECISION(%rsp)
         shrq $32, %rax
         jz .Lpass
         cmpl $2, %eax
         je .Lthen
-        movl 72(%rsp), %eax
-        leave
-        .cfi_remember_state
-        .cfi_def_cfa %rsp, 8
-        ret
-        .cfi_restore_state
-.Lthen:                         /* register arguments only: teardown functions have at most three */
-        movl 64(%rsp), %edi
-        call fl_target
-        movq %rax, %r11
-        RESTORE
+        ja .Lask
+        movl DECISION(%rsp), %eax
+        RETURN
+.Lthen:                         /* register arguments only */
+        TARGET
         call *%r11
-        movl 72(%rsp), %eax
-        leave
-        .cfi_remember_state
-        .cfi_def_cfa %rsp, 8
-        ret
-        .cfi_restore_state
+        movl DECISION(%rsp), %eax
+        RETURN
+.Lask:                          /* register arguments only */
+        TARGET
+        call *%r11
+        movl SLOT(%rsp), %edi
+        movl %eax, %esi
+        movq %rsp, %rdx
+        call fl_woken
+        RETURN
 .Lpass:
-        movl 64(%rsp), %edi
-        call fl_target
-        movq %rax, %r11
-        RESTORE
+        TARGET
         leave
         .cfi_def_cfa %rsp, 8
+        .cfi_restore %rbp
         jmp *%r11
 END fl_slow
 
@@ -92,21 +117,20 @@ END fl_slow
 FUNCTION fl_resolve
         SAVE
         call fl_sign
-        movl 64(%rsp), %edi
-        call fl_target
-        movq %rax, %r11
-        RESTORE
+        TARGET
         leave
         .cfi_def_cfa %rsp, 8
+        .cfi_restore %rbp
         jmp *%r11
 END fl_resolve
 
-/* A wait has ended with the code in eax and something is armed. Slot in r11d. */
+/* A wait that began before anything was armed has ended with the code in eax. Slot in r11d. */
 FUNCTION fl_after
         subq $8, %rsp
         .cfi_def_cfa_offset 16
         movl %r11d, %edi
         movl %eax, %esi
+        xorl %edx, %edx
         call fl_woken
         addq $8, %rsp
         .cfi_def_cfa_offset 8
@@ -153,3 +177,9 @@ dlsym:
         .size dlsym, .-dlsym
 
         .section .note.GNU-stack, "", @progbits
+/* Works with indirect branch tracking and shadow stacks (GNU_PROPERTY_X86_FEATURE_1_AND). */
+        .section .note.gnu.property, "a", @note
+        .p2align 3
+        .long 4, 16, 5
+        .asciz "GNU"
+        .long 0xc0000002, 4, 3, 0

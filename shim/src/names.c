@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The list of functions, and the pool of slots for functions that it does not know. */
+#include "faultline.h"
+
+#define FL_NAME(name, class, out, looks) {#name, class, out, looks},
+
+static const struct {
+    const char *name;
+    unsigned char class, out, looks;
+} names[] = {
+#include "names.inc"
+};
+
+_Static_assert(FL_NAMES + FL_POOL <= FL_CALLS, "faultline_calls is too small");
+
+static uint32_t pool_used;
+static struct {
+    int base; /* slot of the name in the list plus one, 0 = unknown there */
+    int class;
+    char name[64];
+} pool[FL_POOL];
+
+/* Number of names in the list; pool slots follow. */
+uint32_t fl_names(void)
+{
+    return FL_NAMES;
+}
+
+/* Name of a slot of the list. */
+const char *fl_listed(uint32_t slot)
+{
+    return names[slot].name;
+}
+
+/* Name of a slot, for evidence. */
+const char *fl_name(uint32_t slot)
+{
+    return slot < FL_NAMES ? names[slot].name : pool[slot - FL_NAMES].name;
+}
+
+/* Class of a slot, FL_CLASS_*. */
+int fl_class(uint32_t slot)
+{
+    return slot < FL_NAMES ? names[slot].class : pool[slot - FL_NAMES].class;
+}
+
+/* Whether argument 1 of the function points to a pointer that it makes. */
+int fl_out_pointer(uint32_t slot)
+{
+    int base = slot < FL_NAMES ? (int)slot : pool[slot - FL_NAMES].base - 1;
+    return base >= 0 && names[base].out;
+}
+
+/* Whether a call of the function looks for the control page while none is mapped. */
+int fl_looks_for_page(uint32_t slot)
+{
+    return slot < FL_NAMES && names[slot].looks;
+}
+
+static int compare(const char *a, const char *b)
+{
+    while (*a && *a == *b)
+        a++, b++;
+    return (unsigned char)*a - (unsigned char)*b;
+}
+
+/* Slot of a name, or -1. The list is sorted by byte value. */
+int fl_slot_of(const char *name)
+{
+    int low = 0, high = FL_NAMES - 1;
+    while (low <= high) {
+        int middle = (low + high) / 2, order = compare(name, names[middle].name);
+        if (!order)
+            return middle;
+        if (order < 0)
+            high = middle - 1;
+        else
+            low = middle + 1;
+    }
+    return -1;
+}
+
+/* `cu` or `nvml` and an upper-case letter: not cudnn*, cublas*, cuda*, curl_*. */
+int fl_is_ours(const char *name)
+{
+    const char *rest = 0;
+    if (fl_begins(name, "cu"))
+        rest = name + 2;
+    else if (fl_begins(name, "nvml"))
+        rest = name + 4;
+    return rest && *rest >= 'A' && *rest <= 'Z';
+}
+
+/* Take a slot of the pool for a function that was asked for by this name; -1 when all are taken.
+ * A wait of the pool gets the code of a later fault only if something was armed when it began. */
+int64_t fl_pool_slot(const char *name)
+{
+    uint32_t mine = __atomic_fetch_add(&pool_used, 1, __ATOMIC_RELAXED);
+    if (mine >= FL_POOL) {
+        __atomic_store_n(&pool_used, FL_POOL, __ATOMIC_RELAXED);
+        return -1;
+    }
+    int base = fl_slot_of(name);
+    pool[mine].base = base + 1;
+    pool[mine].class = base >= 0 ? names[base].class : name[0] == 'n' ? FL_CLASS_N : FL_CLASS_S;
+    fl_copy(pool[mine].name, sizeof(pool[mine].name), name);
+    return FL_NAMES + mine;
+}
