@@ -41,8 +41,9 @@ def digest(*inputs: Path | str) -> str:
             continue
         files = [one] if one.is_file() else sorted(p for p in one.rglob("*") if p.is_file())
         for file in files:
-            if "__pycache__" not in file.parts:
-                total.update(str(file.relative_to(TREE)).encode() + b"\0" + file.read_bytes())
+            name = file.relative_to(TREE)
+            if not {"__pycache__", "build"} & set(name.parts):
+                total.update(str(name).encode() + b"\0" + file.read_bytes())
     return total.hexdigest()[:16]
 
 
