@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.utils.roles import MARK, FaultlineError, Listener, Roles, marked
+from tests.utils.roles import FaultlineError, Listener, Roles, marked
 
 XID = {"xid_inject_run_id": "run-1", "xid_inject_xid": 79}
 
@@ -45,13 +45,13 @@ def test_a_caller_that_is_cancelled_leaves_no_play_and_no_module_behind(tmp_path
             task = asyncio.create_task(play)
             # Once the module has connected it is under way.
             await asyncio.to_thread(silent.accept)
-            assert len(marked(f"{MARK}=")) > 1
+            assert len(marked(f"KUBECONFIG={config}")) > 1
             task.cancel()
             await task
 
         with pytest.raises(asyncio.CancelledError):
             asyncio.run(cancelled())
-    assert marked(f"{MARK}=") == []
+    assert marked(f"KUBECONFIG={config}") == []
 
 
 def test_results_are_kept_by_the_modules_short_name_the_last_one_of_several() -> None:
