@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -49,13 +50,16 @@ def test_a_page_disarmed_behind_its_back_fails_phase_five(drill: Callable) -> No
     run = drill("-e", "drill_verify_timeout=15")
     run.wait_for(4, "started")
     page = Page(LAB / "nodes" / target(run) / "faultline/control/page")
+    # The agent arms again what is gone from the page; who holds its lock is the only writer.
+    with page.path.open("rb") as lock:
 
-    def kept_disarmed() -> bool:
-        if page.entries():
-            page.edit(lambda there: [])  # the agent is the other writer
-        return any(p["number"] == 5 and p["status"] != "started" for p in run.progress())
+        def kept_disarmed() -> bool:
+            if page.entries():
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                page.write([])
+            return any(p["number"] == 5 and p["status"] != "started" for p in run.progress())
 
-    run.until(kept_disarmed, "the end of phase five")
+        run.until(kept_disarmed, "the end of phase five")
     failed_in(run.end(), 5, "is not armed")
 
 
