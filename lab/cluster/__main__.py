@@ -115,6 +115,12 @@ def digest(archive: Path) -> str:
     return value
 
 
+def images_of(folder: Path, node: str) -> list[str]:
+    """Command that works on the images of a running node, without its verb."""
+    enter = ["nsenter", f"--target={first_process(folder, node)}", "--mount"]
+    return [*enter, *CTR, "images"]
+
+
 def import_images(
     folder: Path, archives: list[Path], names: dict[str, str] | None = None
 ) -> dict[str, object]:
@@ -132,17 +138,15 @@ def import_images(
             value = digest(archive)
             if have.get(archive.name) == value:
                 continue
-            enter = ["nsenter", f"--target={first_process(folder, node)}", "--mount"]
             with archive.open("rb") as file:
-                command = [*enter, *CTR, "images", "import", "--no-unpack=false", "-"]
+                command = [*images_of(folder, node), "import", "--no-unpack=false", "-"]
                 subprocess.run(command, stdin=file, check=True, capture_output=True)
             have[archive.name] = value
             new.append(f"{node}:{archive.name}")
             stamps.write_text(json.dumps(have))
         if new or any(have.get(name) != image for name, image in (names or {}).items()):
-            enter = ["nsenter", f"--target={first_process(folder, node)}", "--mount"]
             for name, image in (names or {}).items():
-                tag = [*enter, *CTR, "images", "tag", "--force", image, name]
+                tag = [*images_of(folder, node), "tag", "--force", image, name]
                 subprocess.run(tag, check=True, capture_output=True)
                 have[name] = image
             stamps.write_text(json.dumps(have))

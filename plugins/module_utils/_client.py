@@ -58,6 +58,10 @@ POD = Kind("v1", "Pod")
 NAMESPACE = Kind("v1", "Namespace")
 FAULT = Kind("faultline.dev/v1alpha1", "GPUFault")
 HOST = Kind("faultline.dev/v1alpha1", "GPUHost")
+# What NVSentinel's janitor is asked to do with a node.
+MAINTENANCE = tuple(
+    Kind("janitor.dgxc.nvidia.com/v1alpha1", kind) for kind in ("RebootNode", "GPUReset")
+)
 
 
 class Cluster:

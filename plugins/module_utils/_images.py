@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from ._client import Obj
+from ._graph_trouble import NAMES, PULLING
 
-PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+PULL = (*PULLING, *NAMES)
 # Grammar of the distribution project: [host[:port]/]path[:tag][@digest], the path in lower case.
 REFERENCE = re.compile(
     r"(?:(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::\d+)?/)?"

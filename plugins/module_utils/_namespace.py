@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ._client import Obj
-from ._platform import ALLOWED, RUN_LABEL
+from ._objects import RUN_LABEL, run_of
+from ._platform import ALLOWED
 
 EXPIRES = "faultline.dev/expires-at"
 MANAGED = ("app.kubernetes.io/managed-by", "faultline.gpu")
@@ -38,7 +39,7 @@ def ours(namespace: Obj) -> bool:
     """Whether a namespace has every mark of this collection: who, for which run, may be hurt."""
     labels: Mapping[str, Any] = namespace["metadata"].get("labels") or {}
     marked = all(labels.get(key) == value for key, value in (ALLOWED, MANAGED))
-    return marked and bool(labels.get(RUN_LABEL))
+    return marked and bool(run_of(namespace))
 
 
 def remaining(namespace: Obj) -> list[str]:

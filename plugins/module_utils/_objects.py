@@ -23,6 +23,12 @@ def conditions(obj: Mapping[str, Any]) -> dict[str, Obj]:
     return {c["type"]: c for c in (obj.get("status") or {}).get("conditions") or []}
 
 
+def run_of(obj: Mapping[str, Any] | None) -> str | None:
+    """The run that an object belongs to; None of no object, and of one without a run."""
+    found: str | None = ((obj or {}).get("metadata", {}).get("labels") or {}).get(RUN_LABEL)
+    return found
+
+
 def ready_pod(pod: Obj) -> bool:
     """Whether a pod is Ready and not on its way out."""
     ready = conditions(pod).get("Ready", {}).get("status") == "True"

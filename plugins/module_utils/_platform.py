@@ -12,7 +12,7 @@ from ._client import Obj
 from ._conditions import ready
 from ._errors import FaultlineError
 from ._node_predicates import node_released
-from ._objects import HASH_LABEL, RUN_LABEL, ready_pod
+from ._objects import HASH_LABEL, ready_pod, run_of
 
 GPU = "nvidia.com/gpu"
 PRESENT = "nvidia.com/gpu.present"
@@ -62,7 +62,7 @@ def namespace_problem(found: Obj | None, run_id: str | None) -> list[str]:
     if not found:
         return []
     meta = found["metadata"]
-    if run_id and (meta.get("labels") or {}).get(RUN_LABEL) == run_id:
+    if run_id and run_of(found) == run_id:
         return []
     return [
         f"Namespace {meta['name']} is there already and not of this run. A drill removes its "

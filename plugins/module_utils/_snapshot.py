@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ._objects import RUN_LABEL
+from ._objects import run_of
 
 Obj = Mapping[str, Any]
 
@@ -49,8 +49,7 @@ def capture(nodes: Iterable[Obj], named: Mapping[str, Iterable[Obj]]) -> dict[st
         for obj in objects:
             meta = obj["metadata"]
             space = f"{meta['namespace']}/" if meta.get("namespace") else ""
-            run = (meta.get("labels") or {}).get(RUN_LABEL)
-            content[f"{kind}/{space}{meta['name']}"] = {"run": run}
+            content[f"{kind}/{space}{meta['name']}"] = {"run": run_of(obj)}
     return content
 
 

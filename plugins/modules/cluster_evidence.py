@@ -80,12 +80,11 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _evidence, _run
-from ..module_utils._client import FAULT, GRAPH, HOST, NODE, POD, Cluster, Kind, Obj
+from ..module_utils._client import FAULT, GRAPH, HOST, MAINTENANCE, NODE, POD, Cluster, Kind, Obj
 from ..module_utils._errors import FaultlineError
 from ..module_utils._module import run
 
 THREADS = 8
-JANITOR = "janitor.dgxc.nvidia.com/v1alpha1"
 
 
 def kinds(namespace: str) -> dict[str, Kind]:
@@ -98,7 +97,7 @@ def kinds(namespace: str) -> dict[str, Kind]:
         Kind("apps/v1", "Deployment"),
         Kind("nvidia.com/v1alpha1", "DynamoWorkerMetadata"),
     ]
-    everywhere = [NODE, FAULT, HOST, Kind(JANITOR, "RebootNode"), Kind(JANITOR, "GPUReset")]
+    everywhere = [NODE, FAULT, HOST, *MAINTENANCE]
     found = {k.kind: Kind(k.api_version, k.kind, namespace) for k in here}
     return found | {k.kind: k for k in everywhere}
 

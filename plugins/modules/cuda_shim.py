@@ -84,7 +84,7 @@ from ..module_utils._dgd_spec import BETA
 from ..module_utils._errors import FaultlineError
 from ..module_utils._graph_predicates import worker_components
 from ..module_utils._module import run
-from ..module_utils._objects import RUN_LABEL
+from ..module_utils._objects import run_of
 from ..module_utils._platform import free_by_node, gpu_limit
 from ..module_utils._shim_predicates import SHIM_VOLUME
 
@@ -189,11 +189,10 @@ def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     """Do what the options say."""
     p = module.params
     graph = cluster.get(GRAPH, p["name"], p["namespace"]) if cluster.has(GRAPH) else None
-    run_id = (((graph or {}).get("metadata") or {}).get("labels") or {}).get(RUN_LABEL)
-    theirs = p["state"] == "absent" and p["run_id"] and run_id != p["run_id"]
-    if not graph or theirs:
-        if p["state"] == "absent":
-            return {"components": [], "room": "", "generation": 0}
+    theirs = p["run_id"] and run_of(graph) != p["run_id"]
+    if p["state"] == "absent" and (not graph or theirs):
+        return {"components": [], "room": "", "generation": 0}
+    if not graph:
         raise FaultlineError(f"There is no DGD {p['name']} in {p['namespace']}: deploy it first.")
     names = [c["name"] for c in worker_components(graph)]
     if not names:

@@ -110,7 +110,9 @@ options:
     default: true
   unschedulable_grace:
     description:
-      - Seconds that a pod may find no node, counted while no pod of the deployment is ending.
+      - Seconds that a trouble may last which can pass by itself. A pod that finds no node (counted
+        while no pod of the deployment is ending), an image or container that the kubelet tries
+        again, an operator that calls the deployment failed.
     type: float
     default: 30
   wait:
@@ -186,7 +188,7 @@ from ..module_utils._dgd_restart import ALL, ONE, restart_of_all, restart_of_one
 from ..module_utils._dgd_spec import DeploymentSpec
 from ..module_utils._errors import FaultlineError
 from ..module_utils._module import run
-from ..module_utils._objects import COMPONENT_LABEL, HASH_LABEL, RUN_LABEL
+from ..module_utils._objects import COMPONENT_LABEL, HASH_LABEL, RUN_LABEL, run_of
 from ..module_utils._settling import Settling, kinds
 from ..module_utils._watch import Snapshot, wait
 
@@ -243,7 +245,7 @@ def foreign(graph: Obj | None, labels: dict[str, str]) -> str | None:
     run_id = labels.get(RUN_LABEL)
     if not graph or run_id is None:
         return None
-    found = (graph["metadata"].get("labels") or {}).get(RUN_LABEL)
+    found = run_of(graph)
     if found == run_id:
         return None
     whose = f"belongs to run {found}" if found else f"has no label {RUN_LABEL}"

@@ -51,14 +51,13 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _background, _run
-from ..module_utils._client import FAULT, GRAPH, NODE, Cluster, Kind, Obj
+from ..module_utils._client import FAULT, GRAPH, MAINTENANCE, NODE, Cluster, Kind, Obj
 from ..module_utils._errors import WaitTimeout
 from ..module_utils._module import CLUSTER_ARGS
 from ..module_utils._views import VIEWS
 from ..module_utils._watch import wait
 
 PID_FILE = "observer.pid"
-JANITOR = "janitor.dgxc.nvidia.com/v1alpha1"
 
 
 def kinds(cluster: Cluster, namespace: str) -> dict[str, Kind]:
@@ -66,8 +65,7 @@ def kinds(cluster: Cluster, namespace: str) -> dict[str, Kind]:
     wanted = [
         NODE,
         FAULT,
-        Kind(JANITOR, "RebootNode"),
-        Kind(JANITOR, "GPUReset"),
+        *MAINTENANCE,
         Kind(GRAPH.api_version, GRAPH.kind, namespace),
         Kind("v1", "Pod", namespace),
         Kind("v1", "Event", namespace),

@@ -52,8 +52,6 @@ def main() -> None:
         }
         command = [
             str(Path(sys.executable).parent / "ansible-playbook"),
-            "-i",
-            "localhost,",
             str(book),
         ]
         said = subprocess.run(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,12 +16,38 @@ import pytest
 
 TREE = Path(__file__).resolve().parents[2]
 LAB = Path("/var/lib/faultline-lab/lab")
+PLAY = ["ansible-playbook", "-i", "inventories/lab"]
 
 
 def kubectl(*words: str) -> str:
     """Run kubectl on the lab; raises CalledProcessError."""
     command = ["kubectl", f"--kubeconfig={LAB}/kubeconfig", *words]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def environment() -> dict[str, str]:
+    """Where the lab is, and its programs."""
+    path = f"{Path(sys.executable).parent}:/var/cache/faultline/bin:{os.environ['PATH']}"
+    return os.environ | {"KUBECONFIG": str(LAB / "kubeconfig"), "PATH": path}
+
+
+def left() -> str:
+    """What is there of any run."""
+    return kubectl("get", "gpufaults,namespaces,dgd", "-A", "-l", "faultline.dev/run", "-o", "name")
+
+
+def cleanup(results: Path) -> subprocess.CompletedProcess[str]:
+    """Run the way back of the newest run in a folder of results, from a fresh process."""
+    settings = json.dumps({"drill_results_dir": str(results)})
+    return subprocess.run(
+        [*PLAY, "playbooks/cleanup.yml", "-e", settings],
+        cwd=TREE,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
 
 
 def released(node: str) -> None:
@@ -30,7 +57,7 @@ def released(node: str) -> None:
         ["ansible", "localhost", "-i", "inventories/lab", *module],
         check=True,
         cwd=TREE,
-        env=os.environ | {"KUBECONFIG": str(LAB / "kubeconfig")},
+        env=environment(),
         capture_output=True,
     )
     gpus = "--for=jsonpath={.status.allocatable.nvidia\\.com/gpu}=2"
@@ -43,11 +70,10 @@ class Drill:
     def __init__(self, results: Path, *options: str) -> None:
         self.results = results
         settings = json.dumps({"drill_results_dir": str(results)})
-        self.command = ["ansible-playbook", "-i", "inventories/lab"]
         self.process = subprocess.Popen(
-            [*self.command, "playbooks/drill.yml", "-e", settings, *options],
+            [*PLAY, "playbooks/drill.yml", "-e", settings, *options],
             cwd=TREE,
-            env=os.environ | {"KUBECONFIG": str(LAB / "kubeconfig")},
+            env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -94,16 +120,7 @@ class Drill:
 
     def cleanup(self) -> subprocess.CompletedProcess[str]:
         """Run the way back from a fresh process."""
-        settings = json.dumps({"drill_results_dir": str(self.results)})
-        return subprocess.run(
-            [*self.command, "playbooks/cleanup.yml", "-e", settings],
-            cwd=TREE,
-            env=os.environ | {"KUBECONFIG": str(LAB / "kubeconfig")},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=600,
-        )
+        return cleanup(self.results)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LAB, TREE, kubectl
+from conftest import TREE, cleanup, environment, left
 
 pytestmark = pytest.mark.drill
 DOOR = "tests/fault_tolerance/deploy/test_hw_faults.py"
@@ -79,25 +78,10 @@ class Door:
         return found
 
 
-def environment() -> dict[str, str]:
-    """Where the lab is, and its programs."""
-    path = f"{Path(sys.executable).parent}:/var/cache/faultline/bin:{os.environ['PATH']}"
-    return os.environ | {"KUBECONFIG": str(LAB / "kubeconfig"), "PATH": path}
-
-
-def cleanup(results: Path) -> None:
+def undo(results: Path) -> None:
     """The way back from a fresh process."""
-    settings = json.dumps({"drill_results_dir": str(results)})
-    command = ["ansible-playbook", "-i", "inventories/lab", "playbooks/cleanup.yml", "-e", settings]
-    done = subprocess.run(
-        command, cwd=TREE, env=environment(), capture_output=True, text=True, check=False
-    )
+    done = cleanup(results)
     assert done.returncode == 0, done.stdout
-
-
-def left() -> str:
-    """What is there of any run."""
-    return kubectl("get", "gpufaults,namespaces,dgd", "-A", "-l", "faultline.dev/run", "-o", "name")
 
 
 @pytest.fixture
@@ -105,7 +89,7 @@ def results(tmp_path: Path) -> Iterator[Path]:
     """A folder for results; what a test leaves unfinished there is undone."""
     yield tmp_path
     if (tmp_path / "latest").exists() and left():
-        cleanup(tmp_path)
+        undo(tmp_path)
 
 
 @pytest.mark.parametrize(("command", "more"), WAYS)
@@ -159,7 +143,7 @@ def test_a_pytest_process_killed_at_a_random_moment_leaves_nothing_behind(
     print(f"killed {wait:.1f} s into phase {phase}")
     door.process.send_signal(signal.SIGKILL)
     door.end(60)
-    cleanup(results)
+    undo(results)
     assert door.report()["before_after"]["equal"] is True
     assert left() == ""
 

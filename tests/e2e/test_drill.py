@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from conftest import TREE, kubectl
+from conftest import TREE, left
 
 pytestmark = pytest.mark.drill
 
@@ -30,8 +30,7 @@ def test_inference_survives_a_dying_gpu_and_the_cluster_is_as_it_was(drill: Call
     suite = ET.parse(run.folder / "junit.xml").getroot()[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("11", "0", "0")
     agrees_with_the_audit_trail(report)
-    left = kubectl("get", "gpufaults,namespaces,dgd", "-A", "-l", "faultline.dev/run", "-o", "name")
-    assert left == ""
+    assert left() == ""
 
 
 def agrees_with_the_audit_trail(report: dict) -> None:

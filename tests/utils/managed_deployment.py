@@ -12,20 +12,16 @@ import asyncio
 import logging
 import os
 import socket
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import yaml
-from ansible_collections.faultline.gpu.plugins.module_utils import _record, _run
+from ansible_collections.faultline.gpu.plugins.module_utils import _run
 from ansible_collections.faultline.gpu.plugins.module_utils._client import (
-    GRAPH,
     NAMESPACE,
-    NODE,
     Cluster,
     Kind,
     Obj,
@@ -35,25 +31,21 @@ from ansible_collections.faultline.gpu.plugins.module_utils._errors import (
     FaultlineError,
     WaitTimeout,
 )
-from ansible_collections.faultline.gpu.plugins.module_utils._graph_predicates import graph_settled
-from ansible_collections.faultline.gpu.plugins.module_utils._node_predicates import on_healthy_nodes
 from ansible_collections.faultline.gpu.plugins.module_utils._objects import (
     COMPONENT_LABEL,
     GRAPH_LABEL,
-    RUN_LABEL,
+    conditions,
+    run_of,
 )
+from ansible_collections.faultline.gpu.plugins.module_utils._settling import Settling
 from ansible_collections.faultline.gpu.plugins.module_utils._watch import Snapshot, wait
 
 from .hw_fault_helpers import HWFaultConfig, HWFaultManager
+from .phases import Phase, noted
 from .port_forward import PortForward
-from .roles import TREE, Roles
+from .roles import Roles
 
 log = logging.getLogger("faultline.deployment")
-
-PHASES = {
-    phase["number"]: phase
-    for phase in yaml.safe_load((TREE / "playbooks/vars/phases.yml").read_text())["drill_phases"]
-}
 
 
 @dataclass(frozen=True)
@@ -64,16 +56,6 @@ class Pod:
     node: str | None
     ready: bool
     raw: Obj
-
-
-class Phase:
-    """A phase under way; `evidence` is what was observed for its gate.
-
-    `refusing` says that an error is a refusal: nothing has been touched yet.
-    """
-
-    def __init__(self) -> None:
-        self.evidence, self.refusing = "", False
 
 
 class ManagedDeployment:
@@ -200,8 +182,7 @@ class ManagedDeployment:
 
     def _owner(self) -> str | None:
         """The run to which the namespace belongs; None when there is none of a run."""
-        there = self.cluster.get(NAMESPACE, self.namespace) or {}
-        return (there.get("metadata", {}).get("labels") or {}).get(RUN_LABEL)
+        return run_of(self.cluster.get(NAMESPACE, self.namespace))
 
     async def _undo(self, run_id: str) -> dict[str, Any]:
         found = await self.roles.way_back(drill_results_dir=str(self.log_dir), drill_run_id=run_id)
@@ -230,27 +211,9 @@ class ManagedDeployment:
             self.report = await self._undo(self.run_id)
             self._entered = False
 
-    @asynccontextmanager
-    async def phase(self, number: int) -> AsyncIterator[Phase]:
+    def phase(self, number: int) -> AbstractAsyncContextManager[Phase]:
         """Note a phase of a drill in the run's record; it fails with whatever its body raises."""
-        plan, phase = PHASES[number], Phase()
-        note = {key: plan[key] for key in ("number", "name", "gate")}
-        begun = time.monotonic()
-        log.info("%2d %s", number, plan["name"])
-        _record.note(str(self.folder), note | {"status": "started", "evidence": None}, False)
-        try:
-            yield phase
-        except BaseException as error:
-            # An AssertionError's text is pytest's, with the values it saw.
-            said = str(error) or type(error).__name__
-            word = "refused" if phase.refusing else "failed"
-            _record.note(str(self.folder), note | {"status": word, "evidence": said}, False)
-            raise
-        seen = phase.evidence or "done"
-        _record.note(str(self.folder), note | {"status": "passed", "evidence": seen}, False)
-        log.info(
-            "%2d %s passed in %.1f s: %s", number, plan["name"], time.monotonic() - begun, seen
-        )
+        return noted(self.folder, number)
 
     def get_pods(self, service_names: Iterable[str] | None = None) -> dict[str, list[Pod]]:
         """Pods by the service that they belong to: of all services, unless some are named."""
@@ -263,8 +226,7 @@ class ManagedDeployment:
         for raw in self.cluster.list(Kind("v1", "Pod", self.namespace, label_selector=label)):
             name = by_label.get(str(raw["metadata"]["labels"].get(COMPONENT_LABEL)).lower())
             if name:
-                rows = (raw.get("status") or {}).get("conditions") or []
-                ready = any(r["type"] == "Ready" and r["status"] == "True" for r in rows)
+                ready = conditions(raw).get("Ready", {}).get("status") == "True"
                 node = raw["spec"].get("nodeName")
                 found[name].append(Pod(raw["metadata"]["name"], node, ready, raw))
         return found
@@ -276,55 +238,38 @@ class ManagedDeployment:
         self._forwards.append(forward)
         return forward
 
-    def _settle(self, timeout: float, good: Callable[[Snapshot], tuple[bool, str]]) -> str:
-        """Wait by watch for graph, pods and nodes; returns what was seen."""
-        name, said = self.deployment_spec.name, ""
+    def _settle(self, timeout: float, settling: Settling, min_pods: int = 1) -> str:
+        """Wait by watch until it is settled with so many pods; returns what was seen."""
 
-        def condition(now: Snapshot) -> tuple[bool, str]:
-            nonlocal said
-            done, said = good(now)
-            return done, said
+        def enough(now: Snapshot) -> tuple[bool, str]:
+            good, seen = settling(now)
+            there = len(now["pods"])
+            if there < min_pods:
+                return False, f"{there} of {min_pods} pods; {seen}"
+            return good, seen
 
-        kinds = {
-            "graph": Kind(GRAPH.api_version, GRAPH.kind, self.namespace, name),
-            "pods": Kind("v1", "Pod", self.namespace, label_selector=f"{GRAPH_LABEL}={name}"),
-            "nodes": NODE,
-        }
-        wait(self.cluster, kinds, condition, timeout)
-        return said
+        follow = settling.follows(self.namespace, self.deployment_spec.name)
+        wait(self.cluster, follow, enough, timeout)
+        return settling.said
 
     async def wait_for_all_pods_ready(self, timeout: float = 300, min_pods: int = 1) -> str:
         """Wait until the DGD is ready at its generation with one generation of pods.
 
         Returns what was seen; raises WaitTimeout, with what was missing.
         """
-
-        def good(now: Snapshot) -> tuple[bool, str]:
-            pods = list(now["pods"].values())
-            done, said = graph_settled(next(iter(now["graph"].values()), None), pods)
-            enough = len(pods) >= max(1, min_pods)
-            return done and enough, said if enough else f"{len(pods)} of {min_pods} pods; {said}"
-
-        return await asyncio.to_thread(self._settle, timeout, good)
+        settling = Settling(fail_fast=False)
+        return await asyncio.to_thread(self._settle, timeout, settling, min_pods)
 
     async def wait_for_pods_on_healthy_nodes(
         self, exclude_node: str | None = None, timeout: float = 360
     ) -> str:
         """Wait until the deployment serves on nodes that are in service, none on `exclude_node`.
 
-        A pod may be on it again once NVSentinel has put it back. Raises WaitTimeout.
+        A node that is cordoned is not in service, whichever it is; a pod may be on it again once
+        NVSentinel has put it back. Raises WaitTimeout.
         """
-
-        def good(now: Snapshot) -> tuple[bool, str]:
-            pods = list(now["pods"].values())
-            done, said = graph_settled(next(iter(now["graph"].values()), None), pods)
-            healthy, where = on_healthy_nodes(pods, now["nodes"].values())
-            node = now["nodes"].get(("", exclude_node or ""))
-            out = bool(node and node["spec"].get("unschedulable"))
-            there = [p for p in pods if out and p["spec"].get("nodeName") == exclude_node]
-            return done and healthy and not there, f"{said}; {where}"
-
-        return await asyncio.to_thread(self._settle, timeout, good)
+        settling = Settling(healthy_nodes=True, fail_fast=False)
+        return await asyncio.to_thread(self._settle, timeout, settling)
 
     def _with_faults(self) -> HWFaultManager:
         if not self.enable_hw_faults:

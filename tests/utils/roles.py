@@ -76,9 +76,7 @@ class Listener:
             self.results |= result.get("ansible_facts") or {}
             if result.get("seen"):
                 log.info("%s: %s", data.get("task"), result["seen"])
-        elif kind in ("runner_on_failed", "runner_on_unreachable") and not data.get(
-            "ignore_errors"
-        ):
+        elif kind in FAILED and not data.get("ignore_errors"):
             words = "output is secret" if result.get("_ansible_no_log") else result.get("msg")
             self.failures.append(str(words or result.get("stderr") or "failed without a word"))
             log.error("%s: %s", data.get("task"), self.failures[-1])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sentinel_recordings as recorded
 from ansible_collections.faultline.gpu.plugins.module_utils import _snapshot as snapshot
+from ansible_collections.faultline.gpu.plugins.module_utils._objects import RUN_LABEL
 
 Object = dict[str, Any]
 NODE: Object = {
@@ -34,7 +35,7 @@ def named(kind: str, name: str, namespace: str | None = None, run: str | None = 
     if namespace:
         meta["namespace"] = namespace
     if run:
-        meta["labels"] = {snapshot.RUN_LABEL: run}
+        meta["labels"] = {RUN_LABEL: run}
     return {"kind": kind, "metadata": meta}
 
 

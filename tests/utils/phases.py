@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ten phases of a drill, noted in a run's record while a test goes through them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import yaml
+from ansible_collections.faultline.gpu.plugins.module_utils import _record
+
+from .roles import TREE
+
+log = logging.getLogger("faultline.deployment")
+
+PHASES = {
+    phase["number"]: phase
+    for phase in yaml.safe_load((TREE / "playbooks/vars/phases.yml").read_text())["drill_phases"]
+}
+
+
+class Phase:
+    """A phase under way; `evidence` is what was observed for its gate.
+
+    `refusing` says that an error is a refusal: nothing has been touched yet.
+    """
+
+    def __init__(self) -> None:
+        self.evidence, self.refusing = "", False
+
+
+@asynccontextmanager
+async def noted(folder: Path, number: int) -> AsyncIterator[Phase]:
+    """Note a phase in the record in `folder`; it fails with whatever the body raises."""
+    plan, phase = PHASES[number], Phase()
+    begun = time.monotonic()
+
+    def note(status: str, evidence: str | None) -> None:
+        content = {key: plan[key] for key in ("number", "name", "gate")}
+        _record.note(str(folder), content | {"status": status, "evidence": evidence}, False)
+
+    log.info("%2d %s", number, plan["name"])
+    note("started", None)
+    try:
+        yield phase
+    except BaseException as error:
+        # An AssertionError's text is pytest's, with the values it saw.
+        note("refused" if phase.refusing else "failed", str(error) or type(error).__name__)
+        raise
+    seen = phase.evidence or "done"
+    note("passed", seen)
+    took = time.monotonic() - begun
+    log.info("%2d %s passed in %.1f s: %s", number, plan["name"], took, seen)
