@@ -17,9 +17,15 @@ class ActionModule(LocalAction):
             "results_dir": {"type": "path", "required": True},
             "run_id": {"type": "str"},
             "facts": {"type": "dict", "default": {}},
+            "state": {"type": "str", "choices": ["present", "taken_over"], "default": "present"},
+            "force": {"type": "bool", "default": False},
         }
     }
 
     def work(self, params: dict[str, Any], check: bool) -> dict[str, Any]:
-        """Add the facts."""
+        """Add the facts, or take the run over."""
+        if params["state"] == "taken_over":
+            return _record.take_over(
+                params["results_dir"], params["run_id"], params["force"], check
+            )
         return _record.keep(params["results_dir"], params["run_id"], params["facts"], check)

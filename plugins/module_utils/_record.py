@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import _run, _traffic
+from . import _driver, _run, _traffic
 from ._errors import FaultlineError
 from ._measures import Subject, measures
 from ._report import junit, verdict
@@ -37,10 +37,16 @@ def keep(
     folder = results / run_id
     try:
         before = _run.load(folder)
-        after = {"run_id": run_id, "started_at": _run.stamp()} | before | dict(facts)
+        begun = {
+            "run_id": run_id,
+            "started_at": _run.stamp(),
+            "driver": _driver.current(),
+        }
+        after = begun | before | dict(facts)
         if before != after and not check:
             _run.save(folder, after)
-            _run.point_latest(results, run_id)
+            if not before:
+                _run.point_latest(results, run_id)
     except (OSError, ValueError) as error:
         raise FaultlineError(f"Cannot keep the record of the run in {folder}: {error}.") from error
     return {
@@ -50,6 +56,25 @@ def keep(
         "run": after,
         "diff": {"before": before, "after": after},
     }
+
+
+def take_over(results_dir: str, run_id: str | None, force: bool, check: bool) -> dict[str, Any]:
+    """Let this process drive a run that is there, the newest unless named, to undo it.
+
+    Raises FaultlineError when there is no such run, and, unless forced, while another process
+    drives it. A run with a report is over, whoever began it.
+    """
+    link = Path(results_dir).absolute() / (run_id or "latest")
+    folder, by = link.resolve(), _driver.current()
+    record = _run.load(folder)
+    if not record:
+        raise FaultlineError(
+            f"There is no record of a run in {link}: drill_results_dir names the folder of all "
+            "runs, drill_run_id one of them."
+        )
+    if not force and not (folder / "report.json").exists():
+        _driver.refuse_if_driven(record, by)
+    return keep(str(folder.parent), record["run_id"], {"driver": by}, check)
 
 
 def note(path: str, content: Mapping[str, Any], check: bool) -> dict[str, Any]:

@@ -108,7 +108,7 @@ options:
         service do not count.
     type: bool
     default: true
-  unschedulable_grace:
+  trouble_grace:
     description:
       - Seconds that a trouble may last which can pass by itself. A pod that finds no node (counted
         while no pod of the deployment is ending), an image or container that the kubelet tries
@@ -199,7 +199,7 @@ def settle(module: AnsibleModule, cluster: Cluster, name: str, **more: Any) -> d
     """Wait until the deployment serves with one generation of pods."""
     p = module.params
     settling = Settling(
-        p["shim"], p["healthy_nodes"], p["fail_fast"], p["unschedulable_grace"], **more
+        p["shim"], p["healthy_nodes"], p["fail_fast"], p["trouble_grace"], **more
     )
     follow = settling.follows(p["namespace"], name)
     snapshot, seconds = wait(cluster, follow, settling, p["timeout"], again=settling.again)
@@ -376,7 +376,7 @@ def main() -> None:
             "shim": {"type": "bool"},
             "healthy_nodes": {"type": "bool", "default": False},
             "fail_fast": {"type": "bool", "default": True},
-            "unschedulable_grace": {"type": "float", "default": 30},
+            "trouble_grace": {"type": "float", "default": 30},
             "wait": {"type": "bool", "default": True},
             "timeout": {"type": "float", "default": 600},
         },

@@ -11,6 +11,7 @@ version_added: 0.1.0
 description:
   - Makes the folder of a run; its C(run.json) keeps what a fresh process needs to undo the run.
   - The record is written before anything is changed; facts given later are added to it.
+  - It names the process that drives the run, so that nobody undoes a run that is still under way.
 author: The faultline.gpu maintainers (@faultline-gpu)
 options:
   results_dir:
@@ -20,12 +21,24 @@ options:
   run_id:
     description:
       - Name of the run, a label value of at most 32 lower-case letters, digits and dashes.
-      - Made from the time when it is not given.
+      - Made from the time when it is not given; the newest one with O(state=taken_over).
     type: str
   facts:
     description: What to add to the record. Keys that are there already are replaced.
     type: dict
     default: {}
+  state:
+    description:
+      - V(present) begins the record, or adds to it.
+      - V(taken_over) lets this play drive a run that another process began, to undo it. It is
+        refused while that process is at work and there is no report of the run yet.
+    type: str
+    choices: [present, taken_over]
+    default: present
+  force:
+    description: Whether O(state=taken_over) takes a run over from a process that is at work.
+    type: bool
+    default: false
 attributes:
   action:
     description: Runs inside Ansible, on the controller; there is no process on the host.
@@ -49,6 +62,11 @@ EXAMPLES = r"""
     facts:
       namespace: drill-1
   register: drill_run
+
+- name: Take over what an interrupted process has left
+  faultline.gpu.drill_run:
+    results_dir: results
+    state: taken_over
 """
 
 RETURN = r"""

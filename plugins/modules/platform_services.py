@@ -81,6 +81,7 @@ from ..module_utils._client import GRAPH, Cluster, Kind, Obj
 from ..module_utils._errors import FaultlineError
 from ..module_utils._module import run
 from ..module_utils._services import (
+    COMPONENTS,
     INSTANCE,
     empty,
     owned,
@@ -219,7 +220,7 @@ def main() -> None:
             },
             "namespace": {"type": "str", "default": "dynamo-system"},
             "release": {"type": "str", "default": "dynamo-platform"},
-            "components": {"type": "list", "elements": "str", "default": ["nats", "etcd"]},
+            "components": {"type": "list", "elements": "str", "default": list(COMPONENTS)},
             "run_namespace": {"type": "str"},
             "shared": {"type": "bool", "default": False},
             "delete_volumes": {"type": "bool", "default": False},

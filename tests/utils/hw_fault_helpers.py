@@ -8,13 +8,12 @@ modules; nothing here does what they do a second time.
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.faultline.gpu.plugins.module_utils import _record, _run
+from ansible_collections.faultline.gpu.plugins.module_utils import _driver, _record, _run
 from ansible_collections.faultline.gpu.plugins.module_utils._client import NODE, Cluster, Kind
 from ansible_collections.faultline.gpu.plugins.module_utils._errors import (
     FaultlineError,
@@ -118,11 +117,7 @@ class HWFaultManager:
     def remember(self, **facts: Any) -> None:
         """Add facts to the record of the run, which a fresh process needs to undo it."""
         mine = {"namespace": self.namespace, "graph": self.deployment_name}
-        owner = {
-            "process": os.getpid(),
-            "host": socket.gethostname(),
-            "cluster": self.cluster.address,
-        }
+        owner = {"driver": _driver.describe(os.getpid()), "cluster": self.cluster.address}
         facts = {key: value for key, value in facts.items() if value is not None}
         _record.keep(str(self.results_dir), self.run_id, mine | owner | facts, False)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ansible_collections.faultline.gpu.plugins.module_utils import _run
+from ansible_collections.faultline.gpu.plugins.module_utils import _driver, _run
 from ansible_collections.faultline.gpu.plugins.module_utils._client import (
     NAMESPACE,
     Cluster,
@@ -64,8 +64,10 @@ class ManagedDeployment:
     `namespace` is made for the run, or refused when it is somebody else's. `log_dir` gets a folder
     per run with the record, the timeline, evidence and report. With `enable_hw_faults` the faults
     of `hw_fault_config` (a HWFaultConfig or a mapping of its fields) can be injected.
-    `skip_service_restart` leaves NATS and etcd of the platform as they are. Raises FaultlineError
-    with a sentence for whatever is refused or fails.
+    `skip_service_restart` leaves NATS and etcd of the platform as they are. With `fail_fast` a pod
+    that cannot become Ready (an image that cannot be pulled, a crash loop, no room) ends the wait
+    for the first readiness at once. Raises FaultlineError with a sentence for whatever is refused
+    or fails.
     """
 
     def __init__(
@@ -80,12 +82,13 @@ class ManagedDeployment:
         frontend_service_name: str | None = None,
         kubeconfig: str | None = None,
         inventory: str | None = None,
+        fail_fast: bool = True,
     ) -> None:
         self.namespace, self.deployment_spec = namespace, deployment_spec
         self.log_dir = Path(log_dir).absolute()
         self.skip_service_restart, self.readiness_timeout = skip_service_restart, readiness_timeout
         self.frontend_service_name = frontend_service_name or deployment_spec.frontend_service.name
-        self.enable_hw_faults = enable_hw_faults
+        self.enable_hw_faults, self.fail_fast = enable_hw_faults, fail_fast
         self.roles = Roles(kubeconfig or os.environ.get("KUBECONFIG"), inventory)
         self.faults = HWFaultManager(
             namespace, deployment_spec.name, hw_fault_config, self.log_dir, roles=self.roles
@@ -144,6 +147,7 @@ class ManagedDeployment:
             "dgd_run_id": self.run_id,
             "dgd_definition": self.deployment_spec.spec(),
             "dgd_timeout": self.readiness_timeout,
+            "dgd_fail_fast": self.fail_fast,
         }
         evidence = {"evidence_run": str(self.folder), "evidence_namespace": space}
         phase.refusing = True
@@ -167,7 +171,8 @@ class ManagedDeployment:
         for record in sorted(self.log_dir.glob(f"*/{_run.RUN_FILE}")):
             run = _run.load(record.parent)
             over = (record.parent / "report.json").exists() and run["run_id"] != owner
-            mine = run.get("host") == socket.gethostname() and not alive(run.get("process"))
+            driver = run.get("driver") or {}
+            mine = driver.get("host") == socket.gethostname() and not _driver.alive(driver)
             mine = mine and run.get("cluster") == self.cluster.address
             if mine and not over and not record.parent.is_symlink():
                 log.warning("run %s was interrupted: undoing it", run["run_id"])
@@ -252,12 +257,15 @@ class ManagedDeployment:
         wait(self.cluster, follow, enough, timeout)
         return settling.said
 
-    async def wait_for_all_pods_ready(self, timeout: float = 300, min_pods: int = 1) -> str:
+    async def wait_for_all_pods_ready(
+        self, timeout: float = 300, min_pods: int = 1, fail_fast: bool = False
+    ) -> str:
         """Wait until the DGD is ready at its generation with one generation of pods.
 
-        Returns what was seen; raises WaitTimeout, with what was missing.
+        Returns what was seen; raises WaitTimeout, with what was missing, and with `fail_fast`
+        WaitFailed as soon as a pod cannot become Ready. A pod whose CUDA calls fail can, later on.
         """
-        settling = Settling(fail_fast=False)
+        settling = Settling(fail_fast=fail_fast)
         return await asyncio.to_thread(self._settle, timeout, settling, min_pods)
 
     async def wait_for_pods_on_healthy_nodes(
@@ -363,17 +371,6 @@ class ManagedDeployment:
             "evidence", evidence_path=str(folder), evidence_namespace=self.namespace
         )
         return folder
-
-
-def alive(pid: Any) -> bool:
-    """Whether there is a process of that number; one that cannot be asked counts as there."""
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, TypeError, ValueError):
-        return pid is not None
-    return True
 
 
 __all__ = ["DeploymentSpec", "FaultlineError", "ManagedDeployment", "WaitTimeout"]

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import ansible_runner
+from ansible_collections.faultline.gpu.plugins.module_utils import _driver
 from ansible_collections.faultline.gpu.plugins.module_utils._errors import FaultlineError
 
 TREE = Path(__file__).resolve().parents[2]
@@ -157,6 +158,7 @@ class Roles:
         }
         if self.kubeconfig:
             environment["KUBECONFIG"] = self.kubeconfig
+        environment[_driver.VARIABLE] = str(os.getpid())
         environment[MARK] = uuid.uuid4().hex
         with tempfile.TemporaryDirectory(prefix="faultline-") as folder:
             runner = ansible_runner.run(

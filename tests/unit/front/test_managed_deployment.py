@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.faultline.gpu.plugins.module_utils import _driver
 
 from tests.utils.hw_fault_helpers import HWFaultConfig
-from tests.utils.managed_deployment import DeploymentSpec, FaultlineError, ManagedDeployment, alive
+from tests.utils.managed_deployment import DeploymentSpec, FaultlineError, ManagedDeployment
 
 TREE = Path(__file__).parents[3]
 EXAMPLE = TREE / "tests/data/deployments/vllm/agg_router.yaml"
@@ -151,7 +151,8 @@ def test_the_record_is_there_before_anything_is_run(make: Make) -> None:
     with pytest.raises(FaultlineError, match="does not answer"):
         asyncio.run(body(deployment))
     record = json.loads((deployment.folder / "run.json").read_text())
-    assert (record["namespace"], record["process"]) == ("ns", os.getpid())
+    assert record["namespace"] == "ns"
+    assert record["driver"] == _driver.describe(os.getpid())
     assert notes(deployment)[-1][:2] == (1, "refused")
     assert ran(deployment)[-1] == "cleanup"
 
@@ -203,8 +204,8 @@ def interrupted(
     folder: Path, run_id: str, pid: int, host: str | None = None, cluster: str = "https://k8s"
 ) -> None:
     (folder / run_id).mkdir(parents=True)
-    record = {"run_id": run_id, "process": pid, "host": host or socket.gethostname()}
-    record["cluster"] = cluster
+    driver = _driver.describe(pid) | ({"host": host} if host else {})
+    record = {"run_id": run_id, "driver": driver, "cluster": cluster}
     (folder / run_id / "run.json").write_text(json.dumps(record))
 
 
@@ -332,10 +333,3 @@ def test_a_configuration_that_cannot_be_is_refused_at_once(
 ) -> None:
     with pytest.raises(FaultlineError, match=said):
         HWFaultConfig.of(given)
-
-
-def test_a_process_that_is_gone_is_not_alive_and_no_number_counts_as_alive(dead: int) -> None:
-    assert alive(os.getpid())
-    assert not alive(dead)
-    assert alive("?")
-    assert not alive(None)

@@ -112,7 +112,7 @@ def test_a_pod_without_a_place_ends_the_wait_when_its_time_is_up_though_nothing_
     spoil(deployed, **no_place())
     assert "Not seen within" in run(dgd, **SETTLED, timeout=0.3)["msg"]
     begun = time.monotonic()
-    result = run(dgd, **SETTLED, **LONG, unschedulable_grace=0.3)
+    result = run(dgd, **SETTLED, **LONG, trouble_grace=0.3)
     assert 0.3 <= time.monotonic() - begun < LONG["timeout"] / 2
     said = "pod w1 cannot be scheduled: 0/3 nodes are available"
     assert result["msg"] == f"Waiting cannot help: {said}."
@@ -123,7 +123,7 @@ def test_time_without_a_place_does_not_count_while_a_pod_is_ending(deployed: Api
     pod = deployed.one("Pod", "w2", "drill")
     pod["metadata"]["deletionTimestamp"] = "2026-11-24T08:00:00Z"
     deployed.put(pod)
-    result = run(dgd, **SETTLED, timeout=0.4, unschedulable_grace=0.1)
+    result = run(dgd, **SETTLED, timeout=0.4, trouble_grace=0.1)
     assert "Not seen within" in result["msg"]
 
 
@@ -133,7 +133,7 @@ def test_a_graph_that_has_failed_ends_the_wait(deployed: Api, run: Run) -> None:
     graph["status"] |= {"state": "failed", "conditions": [failed]}
     deployed.put(graph)
     assert "Not seen within" in run(dgd, **SETTLED, timeout=0.2)["msg"]
-    found = run(dgd, **SETTLED, **LONG, unschedulable_grace=0.2)
+    found = run(dgd, **SETTLED, **LONG, trouble_grace=0.2)
     assert found["msg"] == "DGD mock has failed (bad): no such thing."
 
 
