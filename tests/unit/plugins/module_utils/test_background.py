@@ -80,13 +80,17 @@ def test_an_error_of_the_process_is_in_its_log(start: Start, tmp_path: Path) -> 
 
 
 def test_a_stopped_process_ends_in_order(start: Start, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "at work")
+
     def body() -> None:
         try:
+            (tmp_path / "at work").write_text("")
             signal.pause()
         finally:
             (tmp_path / "closed").touch()
 
     pid = start(body)
+    (tmp_path / "at work").read_text()
     assert background.stop(tmp_path / "pid") is True
     assert ended(pid)
     assert (tmp_path / "closed").exists()
