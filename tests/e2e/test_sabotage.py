@@ -157,8 +157,14 @@ def test_an_agent_killed_in_the_middle_changes_nothing_of_the_outcome(drill: Cal
     assert kubectl("get", "gpufaults", "-o", "name") == ""
 
 
-def test_a_drill_killed_in_phase_five_is_undone_by_a_fresh_process(drill: Callable) -> None:
+def test_a_drill_killed_in_phase_five_is_undone_by_a_fresh_process_and_not_before(
+    drill: Callable,
+) -> None:
     run = drill()
+    run.wait_for(2, "started")
+    refused = run.cleanup()
+    assert refused.returncode != 0
+    assert f"process {run.process.pid} on" in refused.stdout
     run.wait_for(5, "started")
     os.kill(run.process.pid, signal.SIGKILL)
     run.process.wait()
