@@ -46,7 +46,7 @@ def alive(driver: Mapping[str, Any] | None) -> bool:
 def refuse_if_driven(record: Mapping[str, Any], by: Driver) -> None:
     """Raise FaultlineError when another process than `by` is at work on a run."""
     driver = record.get("driver")
-    if driver != by and alive(driver):
+    if driver and driver != by and alive(driver):
         raise FaultlineError(
             f"Run {record['run_id']} is under way: process {driver['pid']} on {driver['host']} "
             "drives it. Wait for its end, or end that process (it undoes the run by itself on "

@@ -61,7 +61,7 @@ def capture(
     return content
 
 
-def mended(content: Mapping[str, Any], services: Iterable[Obj]) -> dict[str, Any]:
+def mended(content: Mapping[str, Any], services: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The snapshot, with the replicas that services have when no restart of them is unfinished."""
     wanted = {key("StatefulSet", s): {"replicas": _services.wanted(s)} for s in services}
     return dict(content) | wanted

@@ -11,8 +11,8 @@ version_added: 0.1.0
 description:
   - V(captured) writes what a drill could change into a file, V(compared) says what is different.
   - Looked at are nodes (labels, annotations, taints, cordon, GPUs, alarming conditions),
-    namespaces, DynamoGraphDeployments, GPUFaults, and the replicas of NATS and etcd. Marks that NVSentinel leaves after every
-    recovery are not.
+    namespaces, DynamoGraphDeployments, GPUFaults, and the replicas of NATS and etcd. Marks that
+    NVSentinel leaves after every recovery are not.
 options:
   state:
     description: What to do.
@@ -61,7 +61,6 @@ from ..module_utils._errors import FaultlineError, WaitTimeout
 from ..module_utils._module import run
 from ..module_utils._services import COMPONENT, COMPONENTS
 from ..module_utils._watch import Snapshot, wait
-
 
 SERVICES = "StatefulSet"
 

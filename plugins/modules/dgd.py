@@ -198,9 +198,7 @@ MANAGER = "faultline-dgd"
 def settle(module: AnsibleModule, cluster: Cluster, name: str, **more: Any) -> dict[str, Any]:
     """Wait until the deployment serves with one generation of pods."""
     p = module.params
-    settling = Settling(
-        p["shim"], p["healthy_nodes"], p["fail_fast"], p["trouble_grace"], **more
-    )
+    settling = Settling(p["shim"], p["healthy_nodes"], p["fail_fast"], p["trouble_grace"], **more)
     follow = settling.follows(p["namespace"], name)
     snapshot, seconds = wait(cluster, follow, settling, p["timeout"], again=settling.again)
     rows = [

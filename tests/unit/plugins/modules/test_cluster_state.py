@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.faultline.gpu.plugins.module_utils._services import REPLICAS
 from ansible_collections.faultline.gpu.plugins.modules import (
     cluster_snapshot,
     drill_target,
     platform_info,
 )
-from ansible_collections.faultline.gpu.plugins.module_utils._services import REPLICAS
 from fake_api import Api, Run, refusal
 
 Object = dict[str, Any]

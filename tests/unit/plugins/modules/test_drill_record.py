@@ -55,7 +55,9 @@ def test_the_same_facts_again_change_nothing_and_new_ones_are_added(
 @pytest.fixture
 def other() -> Iterator[int]:
     """Number of another process that is at work."""
-    process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
+    )
     yield process.pid
     process.communicate()
 
