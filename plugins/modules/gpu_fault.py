@@ -84,7 +84,7 @@ options:
         description: Calls of each process that pass first.
         type: int
       probability:
-        description: Chance of a call to be hit, above 0 and at most 1.
+        description: Chance of a call to be hit, above 0 and at most 1; 1 when it is not given.
         type: float
       seed:
         description: Chooses which calls are hit by chance, the same ones in every run.
@@ -97,21 +97,21 @@ options:
         type: int
       target:
         description:
-          - Processes on the GPU that are hit, all that are not said. All that is said must be true
-            of one.
+          - Which processes on the GPU are hit, all of them when it is not given. A process must
+            match all that is given.
         type: dict
         suboptions:
           pod_uid:
-            description: UID of their pod.
+            description: UID of the pod that a process is in.
             type: str
           mig_uuid:
-            description: UUID of their MIG instance, C(MIG-…).
+            description: UUID of the MIG instance that a process uses, C(MIG-…).
             type: str
           pid:
             description: Number of the one process, as the node sees it.
             type: int
           rank:
-            description: Their rank, by the variables that launchers set.
+            description: Rank of a process, by the variables that launchers set.
             type: int
   duration:
     description: Seconds after which the fault ends by itself.

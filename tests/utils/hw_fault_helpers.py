@@ -64,6 +64,8 @@ class HWFaultConfig:
         for name, (good, wanted) in rules.items():
             if not good:
                 raise FaultlineError(f"{name} is {getattr(self, name)!r}, wanted is {wanted}.")
+        if not isinstance(self.cuda, Mapping):
+            raise FaultlineError(f"cuda is {self.cuda!r}, wanted is a mapping such as mode: hang.")
         self.cuda_mode()
 
     def cuda_mode(self) -> str:

@@ -342,6 +342,7 @@ def test_pods_are_found_by_service_in_both_versions(tmp_path: Path, name: str) -
         ({"backend": "tgi"}, "wanted is one of vllm, sglang, trtllm"),
         ({"fault_timeout": 0}, "fault_timeout is 0, wanted is seconds above 0"),
         ({"xid": 79}, "hw_fault_config has no xid; it has allow_nonfatal, api_url"),
+        ({"cuda": "mode=hang"}, "cuda is 'mode=hang', wanted is a mapping"),
         ({"cuda": {"mode": "slow"}}, "cuda.mode slow needs cuda.delay_microseconds"),
         ({"cuda": {"mode": "genuine"}}, "none brings XID 79 about"),
         ({"cuda": {"colour": "red"}}, "Supported parameters include"),

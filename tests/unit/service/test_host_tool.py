@@ -62,6 +62,14 @@ def test_it_arms_tells_and_ends_without_any_package(install: Install) -> None:
     assert {p.name for p in (host / "tool/one").rglob("*")} & {"__pycache__", "api.py"} == set()
 
 
+def test_it_needs_no_newer_python_than_its_documentation_says() -> None:
+    files = [name for name in make(TREE / "service", "print-files").split() if name.endswith(".py")]
+    vermin = Path(sys.executable).with_name("vermin")
+    command = [vermin, "--no-tips", "--target=3.9-", *files]
+    done = subprocess.run(command, cwd=TREE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
 def test_what_cannot_be_is_refused_with_a_sentence(install: Install) -> None:
     words = ("arm", "--gpu", GPU, "--xid", "79", "--seconds", "60")
     done = bare(install("one"), *words, "--mode", "slow")
