@@ -127,7 +127,8 @@ def build(
         "started_at": record["started_at"],
         "ended_at": _run.stamp(),
         "subject": {
-            k: record.get(k) for k in ("namespace", "graph", "target_node", "replicas", "xid")
+            k: record.get(k)
+            for k in ("namespace", "graph", "target_node", "replicas", "xid", "cuda_mode")
         },
         "phases": phases,
         "measures": measures(timeline, _traffic.read(folder), subject, windows(progress)),

@@ -54,6 +54,65 @@ options:
     elements: str
     choices: [kernelLog, cuda]
     default: [kernelLog, cuda]
+  cuda:
+    description:
+      - How CUDA calls fail, and whose. What is not said is as the XID's row in the table of XIDs
+        says; for most XIDs every call of an affected class fails, in every process on the GPU.
+      - Needs C(cuda) among the O(effects).
+    type: dict
+    suboptions:
+      mode:
+        description:
+          - V(sticky) fails calls, and a process that was hit stays failed, as after a real fault.
+          - V(once) fails one call of each process, V(transient) fails calls as long as the fault
+            lasts; nothing stays.
+          - V(hang) blocks a call until the fault ends, or for O(cuda.delay_microseconds), and then
+            fails it as V(sticky) does. Teardown passes, so that a process can still end.
+          - V(slow) makes calls take O(cuda.delay_microseconds) longer; none fails.
+          - V(genuine) lets a kernel really fault on the GPU, so that the driver itself fails the
+            process. Only for XIDs 13, 31 and 43, and where the fault service was set up with
+            C(fault_service_allow_genuine).
+        type: str
+        choices: [sticky, once, transient, hang, slow, genuine]
+      classes:
+        description:
+          - Calls that are hit, letters of C(S) (work, such as copies and launches), C(Q) (waiting
+            and asking for results), C(I) (new contexts), C(T) (teardown) and C(N) (NVML).
+          - Which code they fail with is the XID's row's, one each for work, new contexts and NVML.
+        type: str
+      after_calls:
+        description: Calls of each process that pass first.
+        type: int
+      probability:
+        description: Chance of a call to be hit, above 0 and at most 1; 1 when it is not given.
+        type: float
+      seed:
+        description: Chooses which calls are hit by chance, the same ones in every run.
+        type: int
+      delay_microseconds:
+        description: What V(slow) adds to a call, and the longest that V(hang) blocks one.
+        type: int
+      not_before_seconds:
+        description: Seconds from the injection until calls are hit; less than O(duration).
+        type: int
+      target:
+        description:
+          - Which processes on the GPU are hit, all of them when it is not given. A process must
+            match all that is given.
+        type: dict
+        suboptions:
+          pod_uid:
+            description: UID of the pod that a process is in.
+            type: str
+          mig_uuid:
+            description: UUID of the MIG instance that a process uses, C(MIG-…).
+            type: str
+          pid:
+            description: Number of the one process, as the node sees it.
+            type: int
+          rank:
+            description: Rank of a process, by the variables that launchers set.
+            type: int
   duration:
     description: Seconds after which the fault ends by itself.
     type: int
@@ -78,6 +137,20 @@ EXAMPLES = r"""
     xid: 79
     node: gpu-node-1
     gpu_index: 0
+
+- name: Let every tenth call of one pod take 20 ms longer, without a line in the kernel log
+  faultline.gpu.gpu_fault:
+    run_id: run-1
+    xid: 79
+    node: gpu-node-1
+    gpu_uuid: GPU-7f1d3c5e-0d2b-4a6e-9c41-3b5a7d9e1f20
+    effects: [cuda]
+    cuda:
+      mode: slow
+      delay_microseconds: 20000
+      probability: 0.1
+      target:
+        pod_uid: 9d249f14-4b37-4b66-a3d1-6515ff5199fe
 """
 
 RETURN = r"""
@@ -100,40 +173,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._client import FAULT, Cluster, Kind, Obj
 from ..module_utils._errors import FaultlineError, WaitFailed
 from ..module_utils._fault_api import connect
+from ..module_utils._fault_options import CUDA_OPTION, check, request_of, same, spec_of
 from ..module_utils._module import run
 from ..module_utils._objects import conditions
 from ..module_utils._watch import Snapshot, wait
-
-# How the API calls what chooses a GPU in a GPUFault.
-API_NAMES = {"index": "gpu_id", "uuid": "gpu_uuid", "pciAddress": "pci_address"}
-
-
-def wanted_spec(p: dict[str, Any]) -> Obj:
-    """The spec of the GPUFault that the options describe."""
-    chosen = {
-        "index": p["gpu_index"],
-        "uuid": p["gpu_uuid"],
-        "pciAddress": p["pci_address"],
-    }
-    return {
-        "xid": p["xid"],
-        "node": p["node"],
-        "gpu": {key: value for key, value in chosen.items() if value is not None},
-        "durationSeconds": p["duration"],
-        "effects": p["effects"],
-        "runId": p["run_id"],
-    }
-
-
-def request(spec: Obj, name: str) -> Obj:
-    """The same as the API takes it."""
-    return {
-        "fault_id": name,
-        "node_name": spec["node"],
-        "duration": spec["durationSeconds"],
-        "effects": spec["effects"],
-        "run_id": spec["runId"],
-    } | {API_NAMES[key]: value for key, value in spec["gpu"].items()}
 
 
 def active(snapshot: Snapshot, effects: list[str]) -> tuple[bool, str]:
@@ -180,9 +223,10 @@ def disturbed(before: Iterable[Obj], now: Iterable[Obj]) -> list[str]:
 def present(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     """Create the fault unless it is there, and wait for the evidence."""
     p = module.params
+    check(p)
     name = p["name"] or f"{p['run_id']}-xid-{p['xid']}-{p['node']}"
-    wanted, before = wanted_spec(p), cluster.get(FAULT, name)
-    if before and any(before["spec"].get(k) != v for k, v in wanted.items()):
+    wanted, before = spec_of(p), cluster.get(FAULT, name)
+    if before and not same(wanted, before["spec"]):
         raise FaultlineError(f"There is another fault of the name {name}: end it first.")
     diff = {"before": (before or {}).get("spec") or {}, "after": wanted}
     if module.check_mode:
@@ -191,7 +235,7 @@ def present(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     pods = cluster.list(Kind("v1", "Pod", p["namespace"])) if p["namespace"] else []
     if not before:
         api = connect(cluster, p["api_url"], p["api_token"])
-        api.inject(p["xid"], request(wanted, name))
+        api.inject(p["xid"], request_of(p, name))
     kinds = {"fault": Kind(FAULT.api_version, FAULT.kind, name=name)}
     if p["namespace"]:
         kinds["pods"] = Kind("v1", "Pod", p["namespace"])
@@ -257,6 +301,7 @@ def main() -> None:
                 "choices": ["kernelLog", "cuda"],
                 "default": ["kernelLog", "cuda"],
             },
+            "cuda": CUDA_OPTION,
             "duration": {"type": "int", "default": 900},
             "timeout": {"type": "float", "default": 60},
             "api_url": {"type": "str"},

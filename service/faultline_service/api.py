@@ -18,6 +18,7 @@ from kubernetes.client import ApiException
 from pydantic import BaseModel, ConfigDict, Field
 
 from . import auth, clock, profiles
+from .cuda_effect import refused
 from .kube import DRILL_LABEL, ENDED, FAULT, GROUP_VERSION, HOST, NODE_LABEL, RUN_LABEL, Kube, Obj
 
 NAME = "fault-injection-api"
@@ -140,7 +141,8 @@ def create(kube: Any, body: Obj) -> Obj:
         found = kube.get(FAULT, name) if error.status == 409 else None
         if found is None:
             raise
-        if any(found["spec"].get(key) != value for key, value in body["spec"].items()):
+        names = {*body["spec"], "cuda"}
+        if any((found["spec"].get(n) or None) != (body["spec"].get(n) or None) for n in names):
             raise HTTPException(409, f"there is another fault {name}: end it first") from error
         return dict(found)
     return made
@@ -161,6 +163,16 @@ def refuse_unmarked(kube: Any, node: str, most_nodes: int) -> None:
         raise HTTPException(
             409, f"faults are active on {', '.join(sorted(nodes))}; at most {most_nodes} at a time"
         )
+
+
+def refuse_impossible(xid: int, spec: Obj) -> None:
+    """Raise HTTPException when CUDA calls cannot fail as `spec` of a GPUFault says."""
+    said = spec.get("cuda") or {}
+    why = refused(profiles.profile(xid), said)
+    if said and "cuda" not in spec["effects"]:
+        why = "cuda says how CUDA calls fail, but they are not among the effects"
+    if why:
+        raise HTTPException(422, why)
 
 
 def may(verb: str) -> Any:
@@ -218,8 +230,10 @@ def create_app(kube: Any, most_nodes: int = 1) -> FastAPI:
 
     @app.post("/api/v1/faults/gpu/inject/xid-{xid}", dependencies=[may("create")])
     def inject(wanted: Inject, xid: int = Path(ge=1, le=1000)) -> FaultResponse:
+        body = fault_object(xid, wanted)
+        refuse_impossible(xid, body["spec"])
         refuse_unmarked(kube, wanted.node_name, most_nodes)
-        return response(create(kube, fault_object(xid, wanted)))
+        return response(create(kube, body))
 
     @app.get("/api/v1/faults")
     def faults(active_only: bool = False) -> list[FaultResponse]:

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 SECOND = 1_000_000_000
 
 
 def stamp(seconds: float | None = None) -> str:
     """Unix seconds (now by default) as Kubernetes writes micro time, in UTC."""
-    when = datetime.fromtimestamp(time.time() if seconds is None else seconds, UTC)
+    when = datetime.fromtimestamp(time.time() if seconds is None else seconds, timezone.utc)
     return when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

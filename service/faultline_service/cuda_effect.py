@@ -14,9 +14,10 @@ from typing import Any
 from . import clock
 from .page import Entry
 from .processes import POD
-from .profiles import Profile
+from .profiles import Profile, listed, profile
 
 Obj = dict[str, Any]
+WITH_DELAY = ("hang", "slow")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,27 @@ class Moment:
 
     injected: float
     ends: float
+
+
+def refused(facts: Profile, said: Obj) -> str | None:
+    """Why spec.cuda of GPUFault cannot be for an XID, a sentence; None when it can.
+
+    What is wrong with one field alone the API and the object's definition refuse by themselves.
+    """
+    mode, delay = said.get("mode"), said.get("delayMicroseconds")
+    if mode == "genuine" and not facts.genuine:
+        xids = ", ".join(str(xid) for xid in listed() if profile(xid).genuine)
+        return f"no kernel brings XID {facts.xid} about; mode genuine is for the XIDs {xids}"
+    if mode == "slow" and not delay:
+        return "mode slow needs a delay in microseconds: how much longer a call shall take"
+    if delay is not None and mode not in WITH_DELAY:
+        return (
+            f"a delay is for the modes {' and '.join(WITH_DELAY)}, not for {mode or 'none'}: "
+            "say the mode, too"
+        )
+    if said.get("seed") is not None and said.get("probability") is None:
+        return "a seed chooses which calls are hit when chance decides: say the probability, too"
+    return None
 
 
 def entry_of(

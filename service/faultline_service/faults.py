@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from . import clock, gpus, kernel_line
-from .cuda_effect import InNamespace, Moment, entry_of, locate
+from .cuda_effect import InNamespace, Moment, entry_of, locate, refused
 from .kube import DRILL_LABEL, ENDED, FAULT, FINALIZER, Cache, Kube, Obj
 from .page import Entry, Page
 from .profiles import Profile, profile
@@ -200,7 +200,7 @@ class Faults:
         except LookupError as error:
             raise Refused("GpuNotFound", str(error)) from error
         facts, now = profile(spec["xid"]), time.time()
-        self._genuine_or_refused(facts, spec.get("cuda") or {})
+        self._possible_or_refused(facts, spec.get("cuda") or {})
         status: Obj = {
             "phase": "Pending",
             "observedGeneration": fault["metadata"]["generation"],
@@ -213,16 +213,11 @@ class Faults:
         self._patch(name, status)
         return status
 
-    def _genuine_or_refused(self, facts: Profile, cuda: Obj) -> None:
-        """Refuse a genuine fault that was not allowed or that no kernel can bring about."""
-        if cuda.get("mode") != "genuine":
-            return
-        if not facts.genuine:
-            raise Refused(
-                "NotGenuine",
-                f"no kernel brings XID {facts.xid} about; mode genuine is for XIDs 13, 31 and 43",
-            )
-        if not self.node.allow_genuine:
+    def _possible_or_refused(self, facts: Profile, cuda: Obj) -> None:
+        """Refuse what cannot be, and a genuine fault that was not allowed."""
+        if why := refused(facts, cuda):
+            raise Refused("NotPossible", why)
+        if cuda.get("mode") == "genuine" and not self.node.allow_genuine:
             raise Refused(
                 "GenuineNotAllowed",
                 f"the agent of {self.node.name} must not let GPUs really fault; set "

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from . import shimstate
 from .layout import number
@@ -21,7 +21,7 @@ from .layout import number
 POD = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})")
 CONTAINER = re.compile(r"([0-9a-f]{64})")
 MOST_EXITED = 64
-Names = Callable[[str, str], tuple[str, str, str] | None]
+Names = Callable[[str, str], Optional[tuple[str, str, str]]]
 
 
 @dataclass

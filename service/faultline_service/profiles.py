@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an XID looks like, read from data/xid_profiles.yml."""
+"""What an XID looks like, read from data/xid_profiles.yml.
+
+On a GPU host without a library for YAML the same table lies there as xid_profiles.json.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
-
-import yaml
 
 from .layout import data_folder
 
@@ -57,7 +59,14 @@ class Profile:
 @cache
 def table() -> dict[str, Any]:
     """The file as it is."""
-    loaded: dict[str, Any] = yaml.safe_load((data_folder() / "xid_profiles.yml").read_text())
+    converted = data_folder() / "xid_profiles.json"
+    loaded: dict[str, Any]
+    if converted.exists():
+        loaded = json.loads(converted.read_text())
+    else:
+        import yaml
+
+        loaded = yaml.safe_load((data_folder() / "xid_profiles.yml").read_text())
     return loaded
 
 

@@ -3,6 +3,8 @@
 
 `python3 -m faultline_service.shimctl status|arm|disarm|selftest`. The page is changed in place,
 under a lock that the node's agent takes too; it is never truncated or replaced.
+
+Runs with Python 3.9 and nothing else, as service/Makefile puts it on a GPU host.
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from . import clock, gpus, shimstate
-from .cuda_effect import InNamespace, Moment, entry_of, locate
+from .cuda_effect import InNamespace, Moment, entry_of, locate, refused
 from .page import MODES, Entry, Page
 from .profiles import profile
 
 STATE = Path("/var/lib/faultline")
 DRIVER = Path("/proc/driver/nvidia")
 MOST_SECONDS = 7200
+# Beside the service's folder where the tool was installed.
+VERSION = Path(__file__).resolve().parents[2] / "version"
 
 
 def processes(proc: Path) -> Iterator[dict[str, Any]]:
@@ -108,10 +112,6 @@ def arm(args: argparse.Namespace) -> int:
     target = {"podUID": args.pod_uid, "rank": args.rank}
     process = locate(args.pid, args.pod_uid or "", args.proc) if args.pid else InNamespace()
     facts, now, name = profile(args.xid), time.time(), args.id or f"host-{secrets.token_hex(4)}"
-    if args.mode == "genuine" and not (args.allow_genuine and facts.genuine):
-        raise ValueError(
-            "mode genuine lets the GPU really fault: it needs --allow-genuine and XID 13, 31 or 43"
-        )
     cuda = {
         "mode": args.mode,
         "classes": args.classes,
@@ -122,6 +122,10 @@ def arm(args: argparse.Namespace) -> int:
         "notBeforeSeconds": args.not_before,
         "target": target,
     }
+    if why := refused(facts, cuda):
+        raise ValueError(why)
+    if args.mode == "genuine" and not args.allow_genuine:
+        raise ValueError("mode genuine lets the GPU really fault: say --allow-genuine, too")
     when, branch = Moment(now, now + args.seconds), gpus.driver_branch(args.driver)
     entry = entry_of(name, facts, chosen_gpu(args.gpu, args.driver), when, cuda, branch, process)
     if not entry.classes:
@@ -168,6 +172,8 @@ def _between(low: float, high: float, kind: type[int] | type[float]) -> Any:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="faultline-shim", description=__doc__)
+    version = VERSION.read_text().strip() if VERSION.exists() else "of a source tree"
+    top.add_argument("--version", action="version", version=f"faultline-shim {version}")
     top.add_argument("--page", type=Path, default=STATE / "control/page", help="control page")
     top.add_argument("--proc", type=Path, default=Path("/proc"), help=argparse.SUPPRESS)
     top.add_argument("--driver", type=Path, default=DRIVER, help=argparse.SUPPRESS)

@@ -86,7 +86,7 @@ def facts(raw: bytes) -> dict[str, Any]:
     for name in TEXTS:
         found[name] = text(raw, "state", name)
     counts = struct.unpack(f"<{len(CLASSES)}Q", raw[fields("state")["hits_by_class"]])
-    found["hits_by_class"] = {c: n for c, n in zip(CLASSES, counts, strict=True) if n}
+    found["hits_by_class"] = {c: n for c, n in zip(CLASSES, counts) if n}
     pod = raw[fields("state")["pod_uid"]]
     found["pod_uid"] = str(uuid.UUID(bytes=pod)) if any(pod) else ""
     return found

@@ -64,3 +64,18 @@ def agrees_with_the_audit_trail(report: dict) -> None:
     ]
     assert deleted_by_us == []
     assert set(evictions) == {"system:serviceaccount:nvsentinel:node-drainer"}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("cuda", "mode"),
+    [("mode=hang,delay_microseconds=500000", "hang"), ("mode=transient", "transient")],
+)
+def test_inference_survives_a_gpu_that_dies_in_another_way(
+    drill: Callable, cuda: str, mode: str
+) -> None:
+    report = drill("-e", f"xid_inject_cuda={cuda}").end()
+    assert report["verdict"] == "passed", report["reason"]
+    assert report["subject"]["cuda_mode"] == mode
+    assert f"in mode {mode} for GPU-" in report["phases"][3]["evidence"]
+    assert report["before_after"] == {"equal": True, "differences": []}

@@ -129,6 +129,12 @@ def test_an_xid_that_nvsentinel_ignores_is_refused_before_anything_is_made(
     refused(run.end(), "not fatal for NVSentinel")
 
 
+def test_a_mode_that_a_drill_cannot_show_is_refused_before_anything_is_made(
+    drill: Callable,
+) -> None:
+    refused(drill("-e", "xid_inject_cuda=mode=once").end(), "cannot show mode once")
+
+
 @pytest.fixture
 def one_gpu_node() -> Iterator[None]:
     """Only one node is marked as one that may be hurt."""

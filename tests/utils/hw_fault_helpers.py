@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.faultline.gpu.plugins.module_utils import _driver, _record, _run
 from ansible_collections.faultline.gpu.plugins.module_utils._client import NODE, Cluster, Kind
+from ansible_collections.faultline.gpu.plugins.module_utils._cuda_effect import effect_of
 from ansible_collections.faultline.gpu.plugins.module_utils._errors import (
     FaultlineError,
     WaitTimeout,
@@ -34,7 +35,9 @@ class HWFaultConfig:
     `xid_type` is the XID; `target_node` a node's name, None for the node of a worker whose pods fit
     elsewhere; `setup_timeout` and `fault_timeout` are seconds, the latter after which a fault ends
     by itself; `api_url` the address of the fault-injection API, None to reach it through the API
-    server; `backend` one of vllm, sglang, trtllm. Raises FaultlineError for what cannot be.
+    server; `backend` one of vllm, sglang, trtllm; `cuda` says how CUDA calls fail and whose, with
+    the suboptions of the module gpu_fault (`{"mode": "hang", "delay_microseconds": 500000}`), {}
+    as the XID's row says. Raises FaultlineError for what cannot be.
     """
 
     enabled: bool = True
@@ -45,6 +48,7 @@ class HWFaultConfig:
     fault_timeout: int = 600
     backend: str | None = None
     allow_nonfatal: bool = False
+    cuda: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check every field that a wrong value of would only show later."""
@@ -60,6 +64,16 @@ class HWFaultConfig:
         for name, (good, wanted) in rules.items():
             if not good:
                 raise FaultlineError(f"{name} is {getattr(self, name)!r}, wanted is {wanted}.")
+        if not isinstance(self.cuda, Mapping):
+            raise FaultlineError(f"cuda is {self.cuda!r}, wanted is a mapping such as mode: hang.")
+        self.cuda_mode()
+
+    def cuda_mode(self) -> str:
+        """How CUDA calls fail with this XID; raises FaultlineError when they cannot so."""
+        found = effect_of(self.cuda, self.xid_type, ["cuda"], self.fault_timeout)
+        if found["problems"]:
+            raise FaultlineError(" ".join(found["problems"]))
+        return str(found["mode"])
 
     @classmethod
     def of(cls, given: HWFaultConfig | Mapping[str, Any] | None) -> HWFaultConfig:
@@ -123,7 +137,7 @@ class HWFaultManager:
 
     async def setup(self) -> None:
         """Check that the XID makes NVSentinel act, and that a node it watches can be spared."""
-        self.remember(xid=self.config.xid_type)
+        self.remember(xid=self.config.xid_type, cuda_mode=self.config.cuda_mode())
         if not (self.folder / "before.json").exists():
             # By itself: the deployment is the caller's, and only what is added to it is undone.
             self.remember(graph_is_ours=False)
@@ -162,6 +176,7 @@ class HWFaultManager:
             "xid_inject_xid": self.config.xid_type,
             "xid_inject_duration": self.config.fault_timeout,
             "xid_inject_allow_nonfatal": self.config.allow_nonfatal,
+            "xid_inject_cuda": dict(self.config.cuda),
             "xid_inject_api_url": self.config.api_url or "",
         }
         return "xid_inject", entry, variables | {f"xid_inject_{k}": v for k, v in more.items()}
@@ -193,7 +208,7 @@ class HWFaultManager:
     def _choose(self, xid_type: int | None) -> None:
         if xid_type is not None:
             self.config.xid_type = xid_type
-            self.remember(xid=xid_type)
+            self.remember(xid=xid_type, cuda_mode=self.config.cuda_mode())
 
     def _fault(self, effect: str) -> str:
         """Name of this run's fault with one effect alone."""
@@ -236,7 +251,7 @@ class HWFaultManager:
         if gpu_id is not None:
             raise FaultlineError("The GPU of a run is that of its worker; choose by target_node.")
         name = self._fault("kernelLog")
-        await self.roles.roles([self._xid("main", name=name, effects=["kernelLog"])])
+        await self.roles.roles([self._xid("main", name=name, effects=["kernelLog"], cuda={})])
         return name
 
     def wait_for_node_cordon(self, timeout: float = 180) -> bool:

@@ -281,6 +281,22 @@ def test_cuda_faults_need_the_shim_and_each_effect_has_a_fault_of_its_own(make: 
     assert ran(deployment)[:3] == ["shim_hosts", "cuda_shim/main", "xid_inject/target"]
 
 
+def test_how_calls_fail_is_for_the_cuda_fault_alone_and_stands_in_the_record(make: Make) -> None:
+    cuda = {"mode": "hang", "delay_microseconds": 500_000}
+    deployment = make(enable_hw_faults=True, hw_fault_config={"cuda": cuda})
+    fake: Any = deployment.roles
+
+    async def scenario() -> None:
+        await deployment.setup_cuda_passthrough(xid_type=48)
+        await deployment.toggle_cuda_faults(enable=True)
+        assert fake.variables["xid_inject/main"]["xid_inject_cuda"] == cuda
+        await deployment.inject_hw_fault(fault_type="xid")
+        assert fake.variables["xid_inject/main"]["xid_inject_cuda"] == {}
+
+    asyncio.run(scenario())
+    assert json.loads((deployment.folder / "run.json").read_text())["cuda_mode"] == "hang"
+
+
 def test_another_node_or_kind_of_fault_is_refused(make: Make) -> None:
     deployment = make(enable_hw_faults=True, hw_fault_config={"target_node": "gpu-node-1"})
     with pytest.raises(FaultlineError, match="only 'xid'"):
@@ -326,6 +342,10 @@ def test_pods_are_found_by_service_in_both_versions(tmp_path: Path, name: str) -
         ({"backend": "tgi"}, "wanted is one of vllm, sglang, trtllm"),
         ({"fault_timeout": 0}, "fault_timeout is 0, wanted is seconds above 0"),
         ({"xid": 79}, "hw_fault_config has no xid; it has allow_nonfatal, api_url"),
+        ({"cuda": "mode=hang"}, "cuda is 'mode=hang', wanted is a mapping"),
+        ({"cuda": {"mode": "slow"}}, "cuda.mode slow needs cuda.delay_microseconds"),
+        ({"cuda": {"mode": "genuine"}}, "none brings XID 79 about"),
+        ({"cuda": {"colour": "red"}}, "Supported parameters include"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused_at_once(

@@ -180,7 +180,7 @@ def test_how_and_whose_calls_are_hit_comes_to_the_object_as_it_was_asked(
 ) -> None:
     pod = "9d249f14-4b37-4b66-a3d1-6515ff5199fe"
     cuda = {
-        "mode": "once",
+        "mode": "slow",
         "after_calls": 3,
         "probability": 0.5,
         "seed": 7,
@@ -192,7 +192,7 @@ def test_how_and_whose_calls_are_hit_comes_to_the_object_as_it_was_asked(
     assert client.post(INJECT, json=body(cuda=cuda), headers=GOOD).status_code == 200
     (fault,) = kube.faults.values()
     assert fault["spec"]["cuda"] == {
-        "mode": "once",
+        "mode": "slow",
         "afterCalls": 3,
         "probability": 0.5,
         "seed": 7,
@@ -219,3 +219,39 @@ def test_a_wrong_word_about_cuda_is_refused_and_not_left_out(
 ) -> None:
     assert client.post(INJECT, json=body(cuda=wrong), headers=GOOD).status_code == 422
     assert kube.faults == {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"mode": "slow"}, "needs a delay"),
+        ({"mode": "slow", "delay_microseconds": 0}, "needs a delay"),
+        ({"mode": "once", "delay_microseconds": 5}, "hang and slow, not for once"),
+        ({"delay_microseconds": 5}, "say the mode, too"),
+        ({"seed": 7}, "say the probability, too"),
+        ({"mode": "genuine"}, "no kernel brings XID 79 about"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_at_once_with_a_sentence(
+    client: TestClient, kube: FakeKube, wrong: dict[str, Any], why: str
+) -> None:
+    answer = client.post(INJECT, json=body(cuda=wrong), headers=GOOD)
+    assert (answer.status_code, kube.faults) == (422, {})
+    assert why in answer.json()["detail"]
+
+
+def test_how_calls_fail_has_no_meaning_where_none_shall_fail(
+    client: TestClient, kube: FakeKube
+) -> None:
+    wanted = body(effects=["kernelLog"], cuda={"mode": "once"})
+    answer = client.post(INJECT, json=wanted, headers=GOOD)
+    assert (answer.status_code, kube.faults) == (422, {})
+
+
+def test_a_fault_that_differs_in_cuda_alone_is_another_one(
+    client: TestClient, kube: FakeKube
+) -> None:
+    once, plain = body(fault_id="mine", cuda={"mode": "once"}), body(fault_id="mine")
+    assert client.post(INJECT, json=once, headers=GOOD).status_code == 200
+    assert client.post(INJECT, json=once, headers=GOOD).status_code == 200
+    assert client.post(INJECT, json=plain, headers=GOOD).status_code == 409

@@ -284,9 +284,16 @@ def test_a_genuine_fault_needs_consent_and_an_xid_that_a_kernel_can_bring_about(
     assert refused["reason"] == "GenuineNotAllowed"
     machine.allow_genuine = True
     machine.agent = machine.start()
-    assert machine.fault("b", cuda={"mode": "genuine"})["status"]["reason"] == "NotGenuine"
+    assert machine.fault("b", cuda={"mode": "genuine"})["status"]["reason"] == "NotPossible"
     assert machine.fault("c", xid=31, cuda={"mode": "genuine"})["status"]["phase"] == "Active"
     assert machine.armed == ["c"]
+
+
+def test_what_the_api_would_have_refused_the_agent_refuses_as_well(machine: Machine) -> None:
+    status = machine.fault(cuda={"mode": "slow"})["status"]
+    assert (status["phase"], status["reason"], machine.armed) == ("Failed", "NotPossible", [])
+    assert "mode slow needs a delay" in status["message"]
+    assert machine.lines == []
 
 
 def test_a_driver_that_refuses_the_faulting_kernel_ends_the_fault_with_a_sentence(

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster with a deployment that is up."""
+"""A cluster with a deployment that is up, and one with the fault service."""
 
 from __future__ import annotations
 
 import pytest
-from ansible_collections.faultline.gpu.plugins.modules import dgd
+from ansible_collections.faultline.gpu.plugins.modules import dgd, gpu_fault
 from fake_api import Api, Run
+from fault_stage import Service
 from graph_stage import DEFINITION, operate
 
 
@@ -17,3 +18,10 @@ def deployed(api: Api, run: Run) -> Api:
     assert result["changed"] is True
     api.writes.clear()
     return api
+
+
+@pytest.fixture
+def service(api: Api, monkeypatch: pytest.MonkeyPatch) -> Service:
+    found = Service(api)
+    monkeypatch.setattr(gpu_fault, "connect", lambda *_: found)
+    return found

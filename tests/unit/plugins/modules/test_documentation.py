@@ -59,8 +59,10 @@ def taken(name: str, monkeypatch: pytest.MonkeyPatch) -> Object:
 
 
 def summary(option: Object) -> Object:
-    """What specification and documentation of an option must agree on."""
+    """What specification and documentation of an option must agree on, suboptions too."""
+    inner: Object = option.get("suboptions") or option.get("options") or {}
     return {
+        "suboptions": {name: summary(sub) for name, sub in inner.items()},
         "type": option.get("type", "str"),
         "required": bool(option.get("required")),
         "default": option.get("default"),
@@ -68,6 +70,14 @@ def summary(option: Object) -> Object:
         "elements": option.get("elements"),
         "aliases": option.get("aliases") or [],
     }
+
+
+def undescribed(options: Object) -> list[str]:
+    """Options, and options of options, that the documentation only names."""
+    found = [name for name, option in options.items() if not option.get("description")]
+    for option in options.values():
+        found += undescribed(option.get("suboptions") or {})
+    return found
 
 
 def test_there_are_modules() -> None:
@@ -81,7 +91,7 @@ def test_documented_options_are_those_that_the_module_takes(
     spec = taken(name, monkeypatch)["argument_spec"]
     options = documented(name)["options"]
     assert {k: summary(v) for k, v in options.items()} == {k: summary(v) for k, v in spec.items()}
-    assert [k for k, v in options.items() if not v.get("description")] == []
+    assert undescribed(options) == []
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,57 +4,11 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import pytest
-from ansible_collections.faultline.gpu.plugins.module_utils._errors import FaultlineError
 from ansible_collections.faultline.gpu.plugins.modules import gpu_fault
 from fake_api import Api, Run
-
-Object = dict[str, Any]
-NAME = "run-1-xid-79-gpu-node-1"
-PRESENT = {"run_id": "run-1", "xid": 79, "node": "gpu-node-1", "gpu_index": 0, "timeout": 5}
-ABSENT = {"run_id": "run-1", "state": "absent", "timeout": 5}
-ACTIVE = {
-    "phase": "Active",
-    "kernelLog": {"line": "NVRM: Xid", "journal": {"seen": True}},
-    "cuda": {"armed": True},
-}
-
-
-class Service:
-    """The API and the agents behind it: a fault that is asked for becomes an object."""
-
-    def __init__(self, api: Api) -> None:
-        self.api = api
-        self.status: Object = ACTIVE
-        self.asked: list[tuple[int, Object]] = []
-        self.refusal: str | None = None
-
-    def inject(self, xid: int, wanted: Object) -> Object:
-        self.asked.append((xid, wanted))
-        if self.refusal:
-            raise FaultlineError(self.refusal)
-        spec = {
-            "xid": xid,
-            "node": wanted["node_name"],
-            "gpu": {"index": wanted["gpu_id"]} if "gpu_id" in wanted else {},
-            "durationSeconds": wanted["duration"],
-            "effects": wanted["effects"],
-            "runId": wanted["run_id"],
-        }
-        self.api.put(fault(wanted["fault_id"], spec, self.status, wanted["run_id"]))
-        return wanted
-
-
-def fault(name: str, spec: Object, status: Object | None = None, run: str = "run-1") -> Object:
-    return {
-        "apiVersion": "faultline.dev/v1alpha1",
-        "kind": "GPUFault",
-        "metadata": {"name": name, "labels": {"faultline.dev/run": run}},
-        "spec": spec,
-        "status": status or {},
-    }
+from fault_stage import ABSENT, ACTIVE, NAME, PRESENT, Object, Service, fault
 
 
 def pod(name: str, restarts: int = 0) -> Object:
@@ -65,13 +19,6 @@ def pod(name: str, restarts: int = 0) -> Object:
         "spec": {},
         "status": {"containerStatuses": [{"name": "main", "restartCount": restarts}]},
     }
-
-
-@pytest.fixture
-def service(api: Api, monkeypatch: pytest.MonkeyPatch) -> Service:
-    found = Service(api)
-    monkeypatch.setattr(gpu_fault, "connect", lambda *_: found)
-    return found
 
 
 def test_a_fault_is_asked_for_and_its_evidence_waited_for(service: Service, run: Run) -> None:
