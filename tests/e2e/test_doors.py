@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TREE, cleanup, environment, left
+from conftest import TREE, cleanup, environment, kubectl, left
+
+from tests.utils.managed_deployment import DeploymentSpec
 
 pytestmark = pytest.mark.drill
 DOOR = "tests/fault_tolerance/deploy/test_hw_faults.py"
@@ -229,3 +231,69 @@ def test_the_classes_work_as_the_documentation_uses_them(results: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "left with {'equal': True, 'differences': []}" in done.stdout
     assert left() == ""
+
+
+MANAGER = """
+import asyncio, sys
+from tests.utils.hw_fault_helpers import HWFaultManager, HWFaultConfig
+
+async def main():
+    manager = HWFaultManager(
+        namespace="manager-test",
+        deployment_name="my-deployment",
+        config=HWFaultConfig(xid_type=79),
+        results_dir=sys.argv[1],
+    )
+
+    await manager.setup()
+    await manager.setup_cuda_passthrough(xid_type=79)
+    await manager.toggle_cuda_faults(enable=True)
+    fault_id = await manager.inject_xid_fault(xid_type=79)
+    assert fault_id.startswith(manager.run_id)
+    manager.wait_for_node_cordon(timeout=180)
+    assert manager.is_node_cordoned()
+    await manager.cleanup()
+    assert not manager.is_node_cordoned()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Iterator[str]:
+    """A deployment that is somebody's own, with two GPUs per worker; the namespace it is in."""
+    space = "manager-test"
+    spec = DeploymentSpec(TREE / "tests/data/deployments/vllm/agg.yaml")
+    spec.name = "my-deployment"
+    spec.set_model("Qwen/Qwen3-0.6B")
+    spec.set_image("registry.example/ai-dynamo/vllm-runtime:1.6.1")
+    spec.set_tensor_parallel(2)
+    spec.set_logging(enable_jsonl=True, log_level="debug")
+    spec.remove_env_from_secret()
+    spec.save(tmp_path / "deployment.yaml")
+    kubectl("create", "namespace", space)
+    kubectl("label", "namespace", space, "faultline.dev/drill=allowed")
+    kubectl("apply", "--server-side", "-n", space, "-f", str(tmp_path / "deployment.yaml"))
+    good = "--for=jsonpath={.status.state}=successful"
+    kubectl("wait", "-n", space, "dgd/my-deployment", good, "--timeout=180s")
+    yield space
+    kubectl("delete", "namespace", space, "--timeout=120s")
+
+
+@LONG
+def test_faults_of_a_deployment_of_ones_own_are_managed_as_the_documentation_says(
+    deployment: str, results: Path
+) -> None:
+    before = kubectl("get", "dgd", "-n", deployment, "-o", "jsonpath={.items[0].spec}")
+    done = subprocess.run(
+        [sys.executable, "-c", MANAGER, str(results)],
+        cwd=TREE,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert kubectl("get", "dgd", "-n", deployment, "-o", "jsonpath={.items[0].spec}") == before
+    assert kubectl("get", "gpufaults", "-o", "name") == ""
