@@ -146,7 +146,9 @@ def test_a_pytest_process_killed_at_a_random_moment_leaves_nothing_behind(
     door.process.send_signal(signal.SIGKILL)
     door.end(60)
     undo(results)
-    assert door.report()["before_after"]["equal"] is True
+    # Before the first look at the cluster nothing is made that could be undone.
+    touched = (results / "latest/before.json").exists()
+    assert door.report()["before_after"]["equal"] is (True if touched else None)
     assert left() == ""
 
 
