@@ -81,6 +81,7 @@ struct fl_question {
     int class;
     int early; /* only faults that show in cuInit, or when NVML is asked for a handle */
     const struct fl_call *in; /* only faults that came into force since this call began */
+    int looks;                /* a look at a context: only faults that leave it poisoned at once */
 };
 
 /* names.c: the list of functions */

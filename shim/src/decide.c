@@ -18,15 +18,16 @@ static int is_handle_lookup(uint32_t slot)
 }
 
 /* A call on a context: the code that it stays failed with, else what the page says. One that only
- * looks at the context is no reason for a fault to begin; it counts as work. */
+ * looks at the context counts as work. */
 static uint32_t judge_work(uint32_t slot, int class, const struct fl_gpu *gpu,
                            const struct fl_call *in)
 {
-    struct fl_question question = {gpu, class, 0, in};
+    int looks = class == FL_CLASS_L;
+    struct fl_question question = {gpu, looks ? FL_CLASS_S : class, 0, in, looks};
     uint32_t code = class == FL_CLASS_N ? 0 : fl_latched(gpu);
     if (!code)
-        return class == FL_CLASS_L ? 0 : fl_judge(slot, &question);
-    fl_note_hit(slot, class == FL_CLASS_L ? FL_CLASS_S : class, "");
+        return fl_judge(slot, &question);
+    fl_note_hit(slot, question.class, "");
     return code;
 }
 
@@ -35,18 +36,20 @@ static uint32_t judge_work(uint32_t slot, int class, const struct fl_gpu *gpu,
  * after its end that the device is not available. */
 static uint32_t judge_new(uint32_t slot, const struct fl_call *call, const struct fl_gpu *gpu)
 {
-    struct fl_question question = {gpu, FL_CLASS_I, 0, 0};
+    struct fl_question question = {gpu, FL_CLASS_I, 0, 0, 0};
     const char *name = fl_name(slot);
     uint32_t has = fl_has_contexts(slot, call), poison = fl_latched(gpu);
-    if (fl_begins(name, "cuDevicePrimaryCtx") && has & FL_PRIMARY_CONTEXT)
+    int primary = fl_begins(name, "cuDevicePrimaryCtx");
+    if (primary && has & FL_PRIMARY_CONTEXT)
         return 0;
     if (!poison || fl_begins(name, "cuDevicePrimaryCtxReset"))
         return has ? 0 : fl_judge(slot, &question);
-    uint32_t code = has ? 0 : fl_judge(slot, &question);
+    int beside = has && !primary;
+    uint32_t code = beside ? 0 : fl_judge(slot, &question);
     if (code)
         return code;
     fl_note_hit(slot, FL_CLASS_I, "");
-    return has ? poison : DEVICE_UNAVAILABLE;
+    return beside ? poison : DEVICE_UNAVAILABLE;
 }
 
 /* cuInit fails when every GPU of the process has a fault that shows so early, and blocks when one
@@ -60,7 +63,7 @@ static uint32_t judge_init(uint32_t slot)
         return 0;
     for (int i = 0; i < devices; i++) {
         struct fl_gpu gpu;
-        struct fl_question question = {&gpu, FL_CLASS_I, 1, 0};
+        struct fl_question question = {&gpu, FL_CLASS_I, 1, 0, 0};
         uint32_t one = fl_gpu_of_device(i, &gpu) ? fl_judge(slot, &question) : 0;
         failing += one != 0;
         code = code ? code : one;
@@ -72,7 +75,7 @@ static uint32_t judge_init(uint32_t slot)
 static uint32_t judge_lookup(uint32_t slot, const struct fl_call *call)
 {
     struct fl_gpu gpu;
-    struct fl_question question = {&gpu, FL_CLASS_N, 1, 0};
+    struct fl_question question = {&gpu, FL_CLASS_N, 1, 0, 0};
     void **handle = (void **)call->argument[1];
     return handle && fl_gpu_of_nvml(*handle, &gpu) ? fl_judge(slot, &question) : 0;
 }
