@@ -35,7 +35,7 @@ RULES = (
     (r"cuInit$|cuDevicePrimaryCtx(Retain|Reset)|cu(|GL|VDPAU|Green)CtxCreate", "I"),
     (r"cuDev|cuGLGetDevices|cuVDPAUGetDevice", "P"),
     # Contexts: the end of one, and which is current.
-    (r"cuCtx(GetCurrent|SetCurrent|PushCurrent|PopCurrent|GetDevice(|_v2)$|GetFlags|SetFlags)", "P"),
+    (r"cuCtx([GS]etCurrent|PushCurrent|PopCurrent|GetDevice(|_v2)$|[GS]etFlags)", "P"),
     (r"cuCtx(GetApiVersion|GetId|Attach|Detach|Destroy)|cuGreenCtxDestroy", "P"),
     # Graphs are edited on the host; what names memory or a kernel looks at the context.
     (r"cuGraphics", "S"),
@@ -54,7 +54,7 @@ RULES = (
     (r"cuCoredump(\w+Global|\w*Callback)", "P"),
     (r"cuCtxGet|cuFunc(Get|IsLoaded)|cuOccupancy|cuTensorMap|cuCoredump|cuProfiler", "L"),
     (r"cuStream(Get|IsCapturing)|cuGreenCtxGet|cu(Tex|Surf)(Ref|Object)Get", "L"),
-    (r"cu(Mipmapped)?Array(3D)?Get(Descriptor|MemoryReq|Sparse|Plane|Level)|cuMemHostGetFlags", "L"),
+    (r"cu(Mipmapped)?Array(3D)?Get|cuMemHostGetFlags", "L"),
     (r"cuMemFree|cu(Stream|Event|TexObject|SurfObject|MipmappedArray|Array|TexRef)Destroy", "T"),
     (r"cu(ModuleUnload|IpcCloseMemHandle|MemHostUnregister|DestroyExternal)", "T"),
     (r"cuStreamEndCapture", "T"),
@@ -104,7 +104,7 @@ def main() -> None:
     for binding in folder.rglob("pynvml.py"):
         names |= set(re.findall(r"[\"'](nvml[A-Z]\w+)[\"']", binding.read_text()))
     print("# Every exported name of libcuda.so.1 and libnvidia-ml.so.1 of CUDA 12.0 to 13.5.")
-    print("# name class out: classes as in page_layout.def; out: arguments that a failing call zeroes.")
+    print("# name class zeroed: classes as in page_layout.def; arguments that a failure zeroes.")
     print(
         "# Made by hack/cuda_symbols.py from the headers of CUDA 12.0, 12.4, 12.9 and 13.5 on PyPI"
     )

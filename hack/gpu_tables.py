@@ -48,22 +48,27 @@ def machine(results: Results) -> str:
 
 
 def runtime(results: Results) -> str:
-    """What the runtime library says, genuine and injected side by side."""
-    rows = []
-    for kind, both in results["golden"].get("runtime", {}).items():
+    """What the runtime library says, genuine and injected side by side, the same once."""
+    faults = results["golden"].get("runtime", {})
+    merged: dict[tuple[int, str, str, str], list[str]] = {}
+    for kind, both in faults.items():
         sides = [both[how].get("calls", []) for how in ("genuine", "injected")]
         for number in range(max(map(len, sides))):
-            names = [side[number] if number < len(side) else ["", ""] for side in sides]
-            rows.append(
-                (
-                    kind,
-                    f"`{names[0][0] or names[1][0]}`",
-                    names[0][1],
-                    names[1][1],
-                    "" if names[0] == names[1] else "differs",
-                )
-            )
-    return markdown(("fault", "call, in this order", "genuine", "injected", ""), rows)
+            said = [side[number] if number < len(side) else ["", ""] for side in sides]
+            codes = ["fault" if code == both.get("code") else str(code) for _, code in said]
+            name = said[0][0] or said[1][0]
+            merged.setdefault((number, name, codes[0], codes[1]), []).append(kind)
+    rows = [
+        (
+            f"`{name}`",
+            genuine,
+            injected,
+            "all" if len(kinds) == len(faults) else ", ".join(kinds),
+            "" if genuine == injected else "differs",
+        )
+        for (_, name, genuine, injected), kinds in sorted(merged.items())
+    ]
+    return markdown(("call, in this order", "genuine", "injected, measured", "faults", ""), rows)
 
 
 def inert(results: Results) -> str:

@@ -53,7 +53,8 @@ def test_a_query_about_a_context_is_not_among_the_calls_that_pass_first(
 
 
 @pytest.mark.parametrize(
-    "name", ["cuMemCreate", "cuMemAddressReserve", "cuGraphCreate", "cuLibraryLoadData", "cuMemAlloc"]
+    "name",
+    ["cuMemCreate", "cuMemAddressReserve", "cuGraphCreate", "cuLibraryLoadData", "cuMemAlloc"],
 )
 def test_what_needs_no_context_goes_on_working_in_a_poisoned_process(
     lab: Lab, session: Callable, name: str
@@ -64,9 +65,7 @@ def test_what_needs_no_context_goes_on_working_in_a_poisoned_process(
     assert one(f"call {name}")[0] == PASSED_ON
 
 
-def test_a_poisoned_process_gets_no_second_context(
-    every_lab: Lab, every_session: Callable
-) -> None:
+def test_a_poisoned_process_gets_no_second_context(every_lab: Lab, every_session: Callable) -> None:
     one = every_session()
     every_lab.arm(code_new=0)
     assert one("sync") == 719

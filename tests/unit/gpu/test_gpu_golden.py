@@ -22,7 +22,6 @@ import cuda_symbols  # noqa: E402
 import golden_tables  # noqa: E402
 import gpu_tables  # noqa: E402
 
-
 ASKS = """
 import ctypes, json, sys
 driver = ctypes.CDLL(sys.argv[1])
