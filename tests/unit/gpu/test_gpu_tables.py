@@ -181,6 +181,15 @@ def test_the_results_of_these_tests_are_of_the_form_that_the_parts_write(
         jsonschema.validate(content, SCHEMA | {"$ref": f"#/$defs/{name}"})
 
 
+@pytest.mark.parametrize(
+    "path", sorted((TREE / "tests/gpu/results").glob("*.json")), ids=lambda p: p.name
+)
+def test_the_checked_in_results_are_of_the_form_that_their_schema_says(path: Path) -> None:
+    if path.stem in SCHEMA["$defs"]:
+        schema = SCHEMA | {"$ref": f"#/$defs/{path.stem}"}
+        jsonschema.validate(json.loads(path.read_text()), schema)
+
+
 def test_every_table_is_made(tables: dict[str, str]) -> None:
     assert set(tables) == set(gpu_tables.TABLES)
     assert not [name for name, table in tables.items() if "not measured" in table]
