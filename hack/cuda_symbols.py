@@ -18,36 +18,59 @@ PROFILER = {"cuProfilerInitialize", "cuProfilerStart", "cuProfilerStop"}
 # Inline helper of cuda.h that nobody exports; a function of Windows.
 NOT_EXPORTED = ("cuGetProcAddress_v2_ptsz", "cuWGLGetDevice")
 
-# First match decides. Classes as in data/page_layout.def:
-# P pass, T teardown, I new context, Q waits for the GPU, N NVML query, S everything else.
+# First match decides, of the name without the suffix of its per-thread twin. Classes as in
+# data/page_layout.def: P pass, S work, Q waits for the GPU, I new context, T teardown, L looks at a
+# context, N NVML query. What a driver function does in a context that really faulted decides (S, Q,
+# T, L: the fault's code; P: as if nothing were): tests/gpu measures it. Functions that the measured
+# driver lacks, or that could not be called there, follow their family.
 RULES = (
-    (r"cuGetError(String|Name)|cuDriverGetVersion|cuGetProcAddress|cuGetExportTable|cudbg", "P"),
-    (r"cuDeviceGet|cuDeviceCanAccessPeer|cuDeviceComputeCapability|cuDeviceTotalMem", "P"),
-    (r"cuCtx(GetCurrent|SetCurrent|PushCurrent|PopCurrent|GetDevice|GetFlags|GetApiVersion)", "P"),
-    (r"cuCtx(GetId|Attach|GetLimit|GetCacheConfig|GetStreamPriorityRange)", "P"),
-    (r"cuPointerGet|cuFuncGet|cuKernelGet|cuLibraryGet|cuOccupancy|cuTensorMapEncode", "P"),
-    (r"cuStreamGet(Ctx|Flags|Priority|Id|Device)|cuStreamIsCapturing|cuStreamGetCaptureInfo", "P"),
-    (r"cuStreamEndCapture|cuThreadExchangeStreamCaptureMode|cuDevicePrimaryCtxGetState", "P"),
-    (r"cuGLGetDevices|cuVDPAUGetDevice", "P"),
-    (r"cuCoredump|cuLog|cuProfiler|cuCheckpoint|cuFlushGPUDirect", "P"),
-    (r"cuMemFree|cu(Stream|Event|Ctx|TexObject|SurfObject|Mipmapped|Array|TexRef)Destroy", "T"),
-    (r"cu(ModuleUnload|LibraryUnload|MemUnmap|MemRelease|IpcCloseMemHandle|LinkDestroy)", "T"),
-    (r"cuGraph\w*Destroy|cuUserObjectRelease|cuMemPoolDestroy|cuDevicePrimaryCtxRelease", "T"),
+    # Functions of CUDA 3.1 and before: in contexts of today they say 201, poisoned or not.
     (
-        r"cuMemAddressFree|cuMemHostUnregister|cuArrayDestroy|cuGreenCtxDestroy|cuDestroyExternal",
-        "T",
+        r"cu(Mem(Alloc(|Host|Pitch)|Free|Get(Info|AddressRange)|HostGetDevicePointer)|ModuleGetGlobal"
+        r"|Memcpy((2D|3D|Ato[ADH]|Dto[ADH]|Hto[AD])(|Async)|2DUnaligned)|Memset(|D2)D(8|16|32)"
+        r"|Array(|3D)(Create|GetDescriptor)|TexRef([GS]etAddress|SetAddress2D))$",
+        "P",
     ),
+    (r"cuGetError(String|Name)|cuDriverGetVersion|cuGetProcAddress|cuGetExportTable|cudbg", "P"),
     (r"cuInit$|cuDevicePrimaryCtx(Retain|Reset)|cu(|GL|VDPAU|Green)CtxCreate", "I"),
+    (r"cuDev|cuGLGetDevices|cuVDPAUGetDevice", "P"),
+    # Contexts: the end of one, and which is current.
+    (r"cuCtx([GS]etCurrent|PushCurrent|PopCurrent|GetDevice(|_v2)$|[GS]etFlags)", "P"),
+    (r"cuCtx(GetApiVersion|GetId|Attach|Detach|Destroy)|cuGreenCtxDestroy", "P"),
+    # Graphs are edited on the host; what names memory or a kernel looks at the context.
+    (r"cuGraphics", "S"),
+    (r"cuGraph(Launch|Upload|Instantiate|ConditionalHandleCreate)", "S"),
+    (r"cuGraphKernelNode(SetAttribute|CopyAttributes)", "S"),
+    (r"cuGraphAdd(BatchMemOp|Kernel|Memcpy|Memset)Node", "S"),
+    (r"cuGraph(|Exec)(BatchMemOp|Kernel|Memcpy|Memset)NodeSetParams", "S"),
+    (r"cuGraph|cuUserObject", "P"),
+    # Addresses, physical memory and pools belong to the device.
+    (r"cuMem(Address|Create|Map$|Unmap|Release|[GS]etAccess|RetainAllocationHandle)", "P"),
+    (r"cuMem(GetAllocation|ExportTo|ImportFrom|Pool|[GS]et(Default)?MemPool)", "P"),
+    # Libraries are loaded into no context; the linker needs one at its start only.
+    (r"cuLibraryGet(Global|Module)|cuKernelGet(Function|Param)", "L"),
+    (r"cuLibrary|cuKernel|cuModuleGetLoadingMode|cuLink(Add|Complete|Destroy)", "P"),
+    (r"cuPointer|cuThreadExchangeStreamCaptureMode|cuLogs|cuCheckpoint|cuProfilerInitialize", "P"),
+    (r"cuCoredump(\w+Global|\w*Callback)", "P"),
+    (r"cuCtxGet|cuFunc(Get|IsLoaded)|cuOccupancy|cuTensorMap|cuCoredump|cuProfiler", "L"),
+    (r"cuStream(Get|IsCapturing)|cuGreenCtxGet|cu(Tex|Surf)(Ref|Object)Get", "L"),
+    (r"cu(Mipmapped)?Array(3D)?Get|cuMemHostGetFlags", "L"),
+    (r"cuMemFree|cu(Stream|Event|TexObject|SurfObject|MipmappedArray|Array|TexRef)Destroy", "T"),
+    (r"cu(ModuleUnload|IpcCloseMemHandle|MemHostUnregister|DestroyExternal)", "T"),
+    (r"cuStreamEndCapture", "T"),
     (r"cu(Stream|Event|Ctx|GreenCtx)Synchronize", "Q"),
     # Copies that wait. A Q has register arguments only: its trampoline makes a call of its own.
     (r"cuMemcpy(?!\w*(Async|Batch))", "Q"),
     (r"nvml(ErrorString|Init|Shutdown|SystemGet)", "P"),
     (r"nvml", "N"),
 )
-# First argument is a pointer to something of pointer size that the call makes.
-OUT = re.compile(
-    r"cu(Mem(Alloc|HostAlloc|AllocHost|AllocManaged|AllocPitch|AllocAsync|AllocFromPoolAsync)"
-    r"|StreamCreate|EventCreate|ModuleLoad|LibraryLoad|CtxCreate|DevicePrimaryCtxRetain)"
+# Arguments that point to eight bytes which a failing call sets to zero, as the driver does. A new
+# stream's place the driver fills with something that is no stream.
+OUT = (
+    (r"cuMem(AllocPitch|GetInfo|GetAddressRange)|cuModuleGetGlobal", "12"),
+    (r"cuMem(Alloc|HostAlloc|HostGetDevicePointer)|cuTexRef[GS]etAddress(_v2)?$", "1"),
+    (r"cuStreamCreate|cuDevicePrimaryCtxRetain", "1"),
+    (r"cuStreamEndCapture", "2"),
 )
 
 
@@ -62,7 +85,15 @@ def driver_names(header: str) -> set[str]:
 
 def class_of(name: str) -> str:
     """Class letter of a name."""
-    return next((letter for rule, letter in RULES if re.match(rule, name)), "S")
+    base = re.sub(r"_pt[ds][sz]$", "", name)
+    return next((letter for rule, letter in RULES if re.match(rule, base)), "S")
+
+
+def zeroed(name: str) -> str:
+    """Numbers of the arguments that a failing call sets to zero, 0 for none."""
+    if class_of(name) in "PN":
+        return "0"
+    return next((numbers for rule, numbers in OUT if re.match(rule, name)), "0")
 
 
 def main() -> None:
@@ -73,14 +104,14 @@ def main() -> None:
     for binding in folder.rglob("pynvml.py"):
         names |= set(re.findall(r"[\"'](nvml[A-Z]\w+)[\"']", binding.read_text()))
     print("# Every exported name of libcuda.so.1 and libnvidia-ml.so.1 of CUDA 12.0 to 13.5.")
-    print("# name class out: classes as in page_layout.def; out 1: argument 1 gets a new pointer.")
+    print("# name class zeroed: classes as in page_layout.def; arguments that a failure zeroes.")
     print(
         "# Made by hack/cuda_symbols.py from the headers of CUDA 12.0, 12.4, 12.9 and 13.5 on PyPI"
     )
     print("# and from nvidia-ml-py 13.615. The shim, its tests and the fake driver use this list.")
     for name in sorted(names):
         if not name.endswith(("_t", "_st", "_fn")) and name not in NOT_EXPORTED:
-            print(name, class_of(name), int(bool(OUT.match(name))))
+            print(name, class_of(name), zeroed(name))
 
 
 if __name__ == "__main__":

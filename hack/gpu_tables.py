@@ -11,39 +11,23 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 TREE = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(TREE / "tests/gpu"))
+sys.path.insert(0, str(TREE / "hack"))
 
-from faultline_gpu import diff  # noqa: E402
+import golden_tables  # noqa: E402
+from golden_tables import Results, markdown  # noqa: E402
 
-Results = dict[str, dict[str, Any]]
 BAR_RATIO, BAR_TOGGLE_US = 1.01, 1000
 
 
 def load(folder: Path) -> Results:
-    """Content of each result file, by name without .json."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-
-
-def rules() -> list[dict[str, Any]]:
-    """Rules that explain differences between genuine and injected faults."""
-    text = (TREE / "tests/gpu/explained.yml").read_text()
-    return list(yaml.safe_load(text)["rules"])
-
-
-def markdown(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A Markdown table."""
-    lines = [list(header), *([str(cell) for cell in row] for row in rows)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
+    """Content of each result file, by name without .json, and what is predicted where the golden
+    table was measured with other classes than those of this tree."""
+    read = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    return golden_tables.add_prediction(read)
 
 
 def machine(results: Results) -> str:
@@ -63,108 +47,28 @@ def machine(results: Results) -> str:
     return markdown(("what", "version"), rows)
 
 
-def golden(results: Results) -> str:
-    """Per fault: functions called, how many did the same, how many differ and are explained."""
-    table, rows = results["golden"], []
-    found = diff.differences(table, rules())
-    for fault, series in table["faults"].items():
-        mine = [row for row in diff.rows(table) if row["fault"] == fault]
-        called = [row for row in mine if diff.compared(row)]
-        differ = [row for row in found if row["fault"] == fault]
-        first = series["genuine"].get("first") or {}
-        rows.append(
-            (
-                fault,
-                series["code"],
-                first.get("cuStreamSynchronize", ""),
-                len(called),
-                len(called) - len(differ),
-                sum(bool(row["rule"]) for row in differ),
-                sum(not row["rule"] for row in differ),
-            )
-        )
-    return markdown(
-        (
-            "fault",
-            "code",
-            "first said",
-            "functions called",
-            "the same",
-            "differ, explained",
-            "differ, unexplained",
-        ),
-        rows,
-    )
-
-
-def differences(results: Results) -> str:
-    """Each rule with what it explains, and what none does."""
-    reasons = {rule["id"]: " ".join(rule["why"].split()) for rule in rules()}
-    merged: dict[tuple[str, str, str, str], set[str]] = {}
-    for row in diff.by_function(diff.differences(results["golden"], rules())):
-        parts = [f"{side}: {_said(row, side)}" for side in ("genuine", "injected")]
-        key = (row["rule"] or "", row["class"], *parts)
-        merged.setdefault(key, set()).add(row["name"])
-    rows = [
-        (rule or "**unexplained**", reasons.get(rule, ""), letter, genuine, injected, _names(names))
-        for (rule, letter, genuine, injected), names in sorted(merged.items())
-    ]
-    return markdown(("rule", "why", "class", "genuine", "injected", "functions"), rows)
-
-
-def _said(row: dict[str, Any], side: str) -> str:
-    written = row[f"{side}_written"]
-    more = f", writes {', '.join(written)}" if written else ""
-    return f"{row[side]}{more}{', blocks' if row[f'{side}_blocked'] else ''}"
-
-
-def _names(names: set[str]) -> str:
-    listed = sorted(names)
-    more = f" and {len(listed) - 6} more" if len(listed) > 6 else ""
-    return ", ".join(f"`{name}`" for name in listed[:6]) + more
-
-
-def suggestions(table: dict[str, Any]) -> dict[str, str]:
-    """Functions whose class the genuine faults contradict, with the class they ask for."""
-    said: dict[str, set[str]] = {}
-    for row in diff.rows(table):
-        if row["healthy"] == "0" and row["genuine"] not in ("unknown", "absent"):
-            said.setdefault(row["name"], set()).add(row["genuine"])
-    wanted = {}
-    for name, answers in said.items():
-        letter = table["classes"][name]
-        if answers == {"fault"} and letter == "P":
-            wanted[name] = "S"
-        elif answers == {"0"} and letter in "SQTI" and letter != "I":
-            wanted[name] = "P"
-    return wanted
-
-
-def classes(results: Results) -> str:
-    """Functions whose class the genuine faults contradict."""
-    wanted = suggestions(results["golden"])
-    listed = results["golden"]["classes"]
-    rows = [(f"`{name}`", listed[name], letter) for name, letter in sorted(wanted.items())]
-    return markdown(("function", "class", "genuine faults ask for"), rows)
-
-
 def runtime(results: Results) -> str:
-    """What the runtime library says, genuine and injected side by side."""
-    rows = []
-    for kind, both in results["golden"].get("runtime", {}).items():
+    """What the runtime library says, genuine and injected side by side, the same once."""
+    faults = results["golden"].get("runtime", {})
+    merged: dict[tuple[int, str, str, str], list[str]] = {}
+    for kind, both in faults.items():
         sides = [both[how].get("calls", []) for how in ("genuine", "injected")]
         for number in range(max(map(len, sides))):
-            names = [side[number] if number < len(side) else ["", ""] for side in sides]
-            rows.append(
-                (
-                    kind,
-                    f"`{names[0][0] or names[1][0]}`",
-                    names[0][1],
-                    names[1][1],
-                    "" if names[0] == names[1] else "differs",
-                )
-            )
-    return markdown(("fault", "call, in this order", "genuine", "injected", ""), rows)
+            said = [side[number] if number < len(side) else ["", ""] for side in sides]
+            codes = ["fault" if code == both.get("code") else str(code) for _, code in said]
+            name = said[0][0] or said[1][0]
+            merged.setdefault((number, name, codes[0], codes[1]), []).append(kind)
+    rows = [
+        (
+            f"`{name}`",
+            genuine,
+            injected,
+            "all" if len(kinds) == len(faults) else ", ".join(kinds),
+            "" if genuine == injected else "differs",
+        )
+        for (_, name, genuine, injected), kinds in sorted(merged.items())
+    ]
+    return markdown(("call, in this order", "genuine", "injected, measured", "faults", ""), rows)
 
 
 def inert(results: Results) -> str:
@@ -265,13 +169,18 @@ def toggle(results: Results) -> str:
 
 def bars(results: Results) -> str:
     """Bars that the measurements must clear, and whether they do."""
-    unexplained = sum(not row["rule"] for row in diff.differences(results["golden"], rules()))
+    unexplained = golden_tables.unexplained(golden_tables.of_this_tree(results))
     ratios = {op: row["ratio"]["inert"][0] for op, row in results["times"]["summary"].items()}
     worst = max(ratios, key=lambda op: ratios[op])
     lost = sum(row.get("missed_calls", 0) for row in results["missed"]["workloads"].values())
     late = max(row["upper_us"]["p99"] for row in results["toggle"].values())
     rows = [
-        ("differences not explained", "0", unexplained, unexplained == 0),
+        (
+            f"differences not explained ({golden_tables.how(results)})",
+            "0",
+            unexplained,
+            unexplained == 0,
+        ),
         (
             "idle cost, worst operation",
             f"≤ {BAR_RATIO}",
@@ -282,7 +191,7 @@ def bars(results: Results) -> str:
         ("toggle latency p99", f"≤ {BAR_TOGGLE_US} µs", late, late <= BAR_TOGGLE_US),
     ]
     return markdown(
-        ("what", "bar", "measured", ""),
+        ("what", "bar", "result", ""),
         [(*row[:3], "met" if row[3] else "**not met**") for row in rows],
     )
 
@@ -290,9 +199,12 @@ def bars(results: Results) -> str:
 TABLES: dict[str, Callable[[Results], str]] = {
     "machine": machine,
     "bars": bars,
-    "golden": golden,
-    "differences": differences,
-    "classes": classes,
+    "golden": golden_tables.golden,
+    "explanations": golden_tables.explanations,
+    "differences": golden_tables.differences,
+    "measured_differences": golden_tables.measured_differences,
+    "classes": golden_tables.classes,
+    "reclassified": golden_tables.reclassified,
     "runtime": runtime,
     "inert": inert,
     "times": times,

@@ -3,3 +3,8 @@
 function looks(name, class) {
     return class == "I" || name ~ /^cuModuleLoadData/
 }
+# Numbers of arguments, a digit each, as bits.
+function bits(digits,    i, found) {
+    for (i = 1; i <= 6; i++) if (index(digits, i)) found += 2 ^ (i - 1)
+    return found + 0
+}

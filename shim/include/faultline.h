@@ -54,7 +54,7 @@ struct fl_call {
 };
 
 /* What the slow path does with a call: pass it on, fail it, call the real function and then fail,
- * or call it and ask again with its result. */
+ * or call it and ask again with its result. After both of the last two fl_woken is asked. */
 enum fl_action { FL_PASS = 0, FL_FAIL = 1, FL_CALL_THEN_FAIL = 2, FL_CALL_THEN_ASK = 3 };
 
 /* Decision in one register: action in the upper, code in the lower half. */
@@ -64,6 +64,9 @@ enum fl_action { FL_PASS = 0, FL_FAIL = 1, FL_CALL_THEN_FAIL = 2, FL_CALL_THEN_A
 struct fl_gpu {
     unsigned char uuid[FL_UUID_BYTES], parent[FL_UUID_BYTES];
 };
+
+/* Contexts of a process on one device. */
+enum { FL_PRIMARY_CONTEXT = 1, FL_CURRENT_CONTEXT = 2 };
 
 /* A consistent copy of an entry of the page, and its place. */
 struct fl_entry {
@@ -78,6 +81,7 @@ struct fl_question {
     int class;
     int early; /* only faults that show in cuInit, or when NVML is asked for a handle */
     const struct fl_call *in; /* only faults that came into force since this call began */
+    int looks;                /* a look at a context: only faults that leave it poisoned at once */
 };
 
 /* names.c: the list of functions */
@@ -86,7 +90,7 @@ FL_HIDDEN int fl_slot_of(const char *name);
 FL_HIDDEN const char *fl_listed(uint32_t slot);
 FL_HIDDEN const char *fl_name(uint32_t slot);
 FL_HIDDEN int fl_class(uint32_t slot);
-FL_HIDDEN int fl_out_pointer(uint32_t slot);
+FL_HIDDEN uint32_t fl_zeroed(uint32_t slot);
 FL_HIDDEN int fl_looks_for_page(uint32_t slot);
 FL_HIDDEN int64_t fl_pool_slot(const char *name);
 FL_HIDDEN uint32_t fl_names(void);
@@ -149,7 +153,7 @@ FL_HIDDEN int fl_parse_uuid(const char *text, unsigned char *uuid);
 FL_HIDDEN int fl_gpu_of_device(int device, struct fl_gpu *gpu);
 FL_HIDDEN int fl_gpu_of_nvml(void *handle, struct fl_gpu *gpu);
 FL_HIDDEN int fl_gpu_of_call(uint32_t slot, const struct fl_call *call, struct fl_gpu *gpu);
-FL_HIDDEN int fl_has_context(uint32_t slot, const struct fl_call *call);
+FL_HIDDEN uint32_t fl_has_contexts(uint32_t slot, const struct fl_call *call);
 
 /* fault.c: what a fault does to a call */
 FL_HIDDEN int fl_is_poisoned(void);

@@ -61,6 +61,14 @@ static int is_due(const struct fl_entry *entry)
     return now >= from && (!to || now < to);
 }
 
+/* Whether a mere look at a context fails. A sticky fault that comes at once has happened by the time
+ * anybody looks; all others happen to a call that wants something of the GPU. */
+static int hits_looks(const struct fl_entry *entry)
+{
+    return FL_OF(uint32_t, entry, mode) == FL_MODE_STICKY &&
+           !FL_OF(uint32_t, entry, after_calls) && !FL_OF(uint32_t, entry, probability);
+}
+
 static uint32_t code_for(int class, const struct fl_entry *entry)
 {
     if (class == FL_CLASS_N)
@@ -183,7 +191,7 @@ uint32_t fl_judge(uint32_t slot, const struct fl_question *question)
 {
     struct fl_entry entry;
     for (uint32_t from = 0; fl_find(question, from, &entry); from = entry.index + 1) {
-        if (!is_due(&entry) || !fl_is_me(&entry))
+        if (!is_due(&entry) || !fl_is_me(&entry) || (question->looks && !hits_looks(&entry)))
             continue;
         uint64_t n = count(&entry);
         if (n <= FL_OF(uint32_t, &entry, after_calls) || !chosen(&entry, n))

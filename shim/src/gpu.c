@@ -133,11 +133,17 @@ int fl_gpu_of_call(uint32_t slot, const struct fl_call *call, struct fl_gpu *gpu
     return current && !current(&device) && fl_gpu_of_device(device, gpu);
 }
 
-/* Whether the process has a context already on the device for which a call wants one. */
-int fl_has_context(uint32_t slot, const struct fl_call *call)
+/* Contexts that the process has already on the device for which a call wants one: FL_PRIMARY_CONTEXT,
+ * FL_CURRENT_CONTEXT. Others of its own making the driver does not tell. */
+uint32_t fl_has_contexts(uint32_t slot, const struct fl_call *call)
 {
     unsigned flags;
-    int active = 0, position = device_argument(fl_name(slot));
+    int active = 0, now = -1, position = device_argument(fl_name(slot));
     primary_state *state = FL_REAL(primary_state, "cuDevicePrimaryCtxGetState");
-    return position >= 0 && state && !state((int)call->argument[position], &flags, &active) && active;
+    current_device *current = FL_REAL(current_device, "cuCtxGetDevice");
+    if (position < 0)
+        return 0;
+    int device = (int)call->argument[position];
+    uint32_t found = state && !state(device, &flags, &active) && active ? FL_PRIMARY_CONTEXT : 0;
+    return found | (current && !current(&now) && now == device ? FL_CURRENT_CONTEXT : 0);
 }

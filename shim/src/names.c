@@ -2,11 +2,11 @@
  * The list of functions, and the pool of slots for functions that it does not know. */
 #include "faultline.h"
 
-#define FL_NAME(name, class, out, looks) {#name, class, out, looks},
+#define FL_NAME(name, class, zeroed, looks) {#name, class, zeroed, looks},
 
 static const struct {
     const char *name;
-    unsigned char class, out, looks;
+    unsigned char class, zeroed, looks;
 } names[] = {
 #include "names.inc"
 };
@@ -44,11 +44,11 @@ int fl_class(uint32_t slot)
     return slot < FL_NAMES ? names[slot].class : pool[slot - FL_NAMES].class;
 }
 
-/* Whether argument 1 of the function points to a pointer that it makes. */
-int fl_out_pointer(uint32_t slot)
+/* Arguments that point to eight bytes which a failing call sets to zero: bit 0 for the first. */
+uint32_t fl_zeroed(uint32_t slot)
 {
     int base = slot < FL_NAMES ? (int)slot : pool[slot - FL_NAMES].base - 1;
-    return base >= 0 && names[base].out;
+    return base >= 0 ? names[base].zeroed : 0;
 }
 
 /* Whether a call of the function looks for the control page while none is mapped. */

@@ -89,13 +89,7 @@ FUNCTION fl_slow
         lsr x9, x0, #32
         cbz x9, .Lpass
         cmp x9, #2
-        b.eq .Lthen
-        b.hi .Lask
-        ldr w0, [sp, #DECISION]
-        RETURN
-.Lthen:                         /* register arguments only */
-        TARGET
-        blr x16
+        b.hs .Lask
         ldr w0, [sp, #DECISION]
         RETURN
 .Lask:                          /* register arguments only */

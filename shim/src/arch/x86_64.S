@@ -88,13 +88,7 @@ FUNCTION fl_slow
         shrq $32, %rax
         jz .Lpass
         cmpl $2, %eax
-        je .Lthen
-        ja .Lask
-        movl DECISION(%rsp), %eax
-        RETURN
-.Lthen:                         /* register arguments only */
-        TARGET
-        call *%r11
+        jae .Lask
         movl DECISION(%rsp), %eax
         RETURN
 .Lask:                          /* register arguments only */

@@ -123,8 +123,8 @@ static void ask(int alone)
         call.argument[i] = below(3) ? below(3) : any();
     if (fl_class(slot) == FL_CLASS_N)
         call.argument[0] = (uintptr_t)handles[below(DEVICES)];
-    if (fl_out_pointer(slot))
-        call.argument[0] = (uintptr_t)room;
+    for (int i = 0; fl_zeroed(slot) >> i; i++)
+        call.argument[i] = below(9) ? (uintptr_t)(room + i) : 0;
     room[0] = (uintptr_t)handles[below(DEVICES)];
     if (fl_begins(fl_name(slot), "nvmlDeviceGetHandleBy"))
         call.argument[1] = (uintptr_t)room;
@@ -134,7 +134,10 @@ static void ask(int alone)
     CHECK((action == FL_FAIL || action == FL_CALL_THEN_FAIL) == (code != 0));
     CHECK(fl_class(slot) != FL_CLASS_P || !decision);
     CHECK(!alone || !code || is_known(code) || FL_STATE(uint32_t, latched_code));
-    if (action == FL_CALL_THEN_ASK)
+    call.decision = decision;
+    if (action == FL_CALL_THEN_FAIL)
+        CHECK(fl_woken(slot, (uint32_t)below(2), &call) == code);
+    else if (action == FL_CALL_THEN_ASK)
         fl_woken(slot, (uint32_t)below(2), below(2) || fl_class(slot) != FL_CLASS_Q ? &call : 0);
 }
 

@@ -132,6 +132,12 @@ static void obey(const char *word, const char *rest)
         printf("%d\n", CALL("cuDevicePrimaryCtxRelease_v2", device));
     else if (!strcmp(word, "version"))
         printf("%d\n", CALL("cuDriverGetVersion", &code));
+    else if (!strcmp(word, "create"))
+        printf("%d\n", CALL("cuCtxCreate_v2", memory, 0, device));
+    else if (!strcmp(word, "call"))
+        memory[0] = memory[1] = 7, code = CALL(rest, memory, memory + 1, NULL, NULL, NULL, NULL),
+        printf("[%d,%llu,%llu]\n", code, (unsigned long long)memory[0],
+               (unsigned long long)memory[1]);
     else if (!strcmp(word, "gpa"))
         by_resolver(rest);
     else if (!strcmp(word, "gpasync"))

@@ -199,6 +199,7 @@ SPECIAL: tuple[tuple[str, str, Argument], ...] = (
     (r"cuLogsDumpToMemory", "size", Argument("inout", (64,))),
     (r"cu(Func|Kernel)SetAttribute", "attrib", Argument("integer", 8)),
     (r"cuThreadExchangeStreamCaptureMode", "mode", Argument("inout", (2,))),
+    (r"cuGraphAddChildGraphNode", "childGraph", Argument("object", "child_graph")),
     (r"cuGraphNodeFindInClone", "hClonedGraph", Argument("object", "clone")),
     (r"cuTensorMapEncodeTiled", "globalDim", Argument("inout", (64, 64))),
     (r"cuTensorMapEncodeTiled", "globalStrides", Argument("inout", (256,))),

@@ -93,7 +93,7 @@ def rows(golden: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _fits(rule: Mapping[str, Any], one: Mapping[str, Any]) -> bool:
     if not re.fullmatch(rule.get("names", ".*"), one["name"]):
         return False
-    if one["class"] not in rule.get("classes", "PSQIT"):
+    if one["class"] not in rule.get("classes", "PSQITL"):
         return False
     for side in ("healthy", "genuine", "injected"):
         wanted = rule.get(side)

@@ -20,7 +20,7 @@ from typing import Any
 from . import arming, diff, results
 from .arguments import batches, not_called
 from .faults import FAULTS
-from .signatures import classes
+from .signatures import classes, digest
 from .watch import Series, end
 
 TOGETHER = 6  # processes at a time on one GPU
@@ -37,6 +37,7 @@ class Golden:
         self.number, self.complaints = itertools.count(), folder / "stderr"
         names = list(classes())
         self.table: dict[str, Any] = {
+            "symbols": digest(),
             "classes": classes(),
             "not_called": {name: why for name in names if (why := not_called(name))},
             "healthy": {"results": {}},

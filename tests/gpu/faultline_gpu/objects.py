@@ -101,6 +101,7 @@ class Objects:
             "library": lambda: make("cuLibraryLoadData", self.ptx, 0, 0, 0, 0, 0, 0),
             "module": lambda: make("cuModuleLoadData", self.ptx),
             "graph": lambda: make("cuGraphCreate", 0),
+            "child_graph": lambda: make("cuGraphCreate", 0),
             "host_allocation": lambda: make("cuMemHostAlloc", 4096, 0),
             "reserved": lambda: make("cuMemAddressReserve", LARGE, 0, 0, 0),
             "user": lambda: make("cuUserObjectCreate", 0, self.nothing, 1, 1),

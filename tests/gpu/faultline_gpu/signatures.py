@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -47,6 +48,14 @@ def classes() -> dict[str, str]:
     """Class letter of each driver function, in the order of the list."""
     rows = [line.split() for line in SYMBOLS.read_text().splitlines() if not line.startswith("#")]
     return {name: letter for name, letter, _ in rows if name.startswith("cu")}
+
+
+@cache
+def digest() -> str:
+    """Sixteen hex digits that stand for the driver functions of the list, their classes and what
+    they set to zero."""
+    lines = [line for line in SYMBOLS.read_text().splitlines() if line.startswith("cu")]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def base_name(name: str) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 TREE = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(TREE / "hack"))
 
+import golden_tables  # noqa: E402
 import gpu_tables  # noqa: E402
 
 SCHEMA = json.loads((TREE / "tests/gpu/results.schema.json").read_text())
@@ -162,7 +164,7 @@ def results() -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def tables(results: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    monkeypatch.setattr(gpu_tables, "rules", lambda: RULES)
+    monkeypatch.setattr(golden_tables, "rules", lambda: RULES)
     return gpu_tables.tables(results)
 
 
@@ -179,20 +181,52 @@ def test_the_results_of_these_tests_are_of_the_form_that_the_parts_write(
         jsonschema.validate(content, SCHEMA | {"$ref": f"#/$defs/{name}"})
 
 
+@pytest.mark.parametrize(
+    "path", sorted((TREE / "tests/gpu/results").glob("*.json")), ids=lambda p: p.name
+)
+def test_the_checked_in_results_are_of_the_form_that_their_schema_says(path: Path) -> None:
+    if path.stem in SCHEMA["$defs"]:
+        schema = SCHEMA | {"$ref": f"#/$defs/{path.stem}"}
+        jsonschema.validate(json.loads(path.read_text()), schema)
+
+
 def test_every_table_is_made(tables: dict[str, str]) -> None:
     assert set(tables) == set(gpu_tables.TABLES)
     assert not [name for name, table in tables.items() if "not measured" in table]
 
 
 def test_the_golden_table_counts_same_explained_and_unexplained(tables: dict[str, str]) -> None:
-    assert cells(tables["golden"]) == [["trap", "719", "719", "3", "0", "1", "2"]]
+    side = "measured, build `0123456789abcdef`"
+    assert cells(tables["golden"]) == [["trap", "719", side, "3", "0", "1", "2"]]
+
+
+def test_a_prediction_stands_beside_the_measurement_and_says_that_it_is_one(
+    results: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(golden_tables, "rules", lambda: RULES)
+    better = copy.deepcopy(results["golden"])
+    better["classes"] |= {"cuFuncGetName": "L", "cuStreamGetId": "P"}
+    trap = better["faults"]["trap"]
+    trap["injected"]["results"] |= {"cuFuncGetName": returned(719), "cuStreamGetId": returned(0)}
+    tables = gpu_tables.tables(results | {"predicted": better})
+    assert [row[2:] for row in cells(tables["golden"])] == [
+        ["measured, build `0123456789abcdef`", "3", "0", "1", "2"],
+        ["predicted, not measured, this tree", "3", "2", "1", "0"],
+    ]
+    first, *_ = cells(tables["bars"])
+    assert first == ["differences not explained (predicted, not measured)", "0", "0", "met"]
+    assert cells(tables["reclassified"]) == [
+        ["P", "L", "1", "`cuFuncGetName`"],
+        ["S", "P", "1", "`cuStreamGetId`"],
+    ]
+    assert "none" in tables["classes"]
 
 
 def test_each_difference_is_listed_under_the_rule_that_explains_it(tables: dict[str, str]) -> None:
     rows = {row[0]: row for row in cells(tables["differences"])}
-    assert rows["zeroed"][1] == "Callers read it anyway."
-    assert rows["zeroed"][4] == "injected: fault, writes dptr=zero"
+    assert rows["zeroed"][3] == "fault, writes dptr=zero"
     assert "**unexplained**" in rows
+    assert cells(tables["explanations"]) == [["zeroed", "Callers read it anyway.", "1"]]
 
 
 def test_classes_that_a_genuine_fault_contradicts_are_named(tables: dict[str, str]) -> None:
@@ -216,7 +250,7 @@ def test_missed_calls_are_named_with_both_counts(tables: dict[str, str]) -> None
 
 def test_bars_say_what_is_met(tables: dict[str, str]) -> None:
     assert {row[0]: row[3] for row in cells(tables["bars"])} == {
-        "differences not explained": "**not met**",
+        "differences not explained (measured)": "**not met**",
         "idle cost, worst operation": "met",
         "calls missed": "**not met**",
         "toggle latency p99": "met",
@@ -246,7 +280,7 @@ def test_a_document_that_asks_for_an_unknown_table_is_refused() -> None:
 
 def test_the_rules_in_the_tree_are_well_formed() -> None:
     known = {"id", "why", "names", "classes", "healthy", "genuine", "injected", "parts"}
-    rules = gpu_tables.rules()
+    rules = golden_tables.rules()
     assert len({rule["id"] for rule in rules}) == len(rules)
     for rule in rules:
         assert set(rule) <= known, rule["id"]
