@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Stand-in for libcuda.so.1: start-up, devices, contexts, and how callers find functions. */
-#define _GNU_SOURCE
+ * Stand-in for libcuda.so.1: start-up, devices, contexts. */
 #include "cuda_types.h"
 #include "gpus.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,9 +36,11 @@ CUresult cuInit(unsigned flags)
     return CUDA_SUCCESS;
 }
 
+/* FAULTLINE_LAB_CUDA_VERSION says another: a runtime refuses a driver that is older than itself. */
 CUresult cuDriverGetVersion(int *version)
 {
-    *version = DRIVER_VERSION;
+    const char *said = getenv("FAULTLINE_LAB_CUDA_VERSION");
+    *version = said ? atoi(said) : DRIVER_VERSION;
     return CUDA_SUCCESS;
 }
 
@@ -246,58 +246,4 @@ CUresult cuGetErrorString(CUresult code, const char **text)
 {
     const char *name;
     return describe(code, &name, text);
-}
-
-CUresult cuGetExportTable(const void **table, const void *uuid)
-{
-    (void)uuid;
-    *table = NULL;
-    return CUDA_ERROR_NOT_FOUND;
-}
-
-CUresult cuGetProcAddress_v2(const char *, void **, int, uint64_t, void *);
-
-/* Where the functions are that only say "not supported". */
-extern char __start_rest_text[], __stop_rest_text[];
-
-static int is_rest(const void *function)
-{
-    return (const char *)function >= __start_rest_text && (const char *)function < __stop_rest_text;
-}
-
-/* The function that a base name means at a CUDA version: the second variant where it is supported,
- * and the four-argument cuGetProcAddress below 12000. */
-static void *find(const char *name, int version)
-{
-    static const char *const variants[] = {"_v2", ""};
-    char full[128];
-    void *self = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD), *found = NULL;
-    if (!self)
-        return NULL;
-    for (int i = strcmp(name, "cuGetProcAddress") || version >= 12000 ? 0 : 1; !found && i < 2; i++) {
-        snprintf(full, sizeof(full), "%s%s", name, variants[i]);
-        found = dlsym(self, full);
-        if (!i && is_rest(found))
-            found = NULL;
-    }
-    dlclose(self);
-    return found;
-}
-
-CUresult cuGetProcAddress(const char *name, void **function, int version, uint64_t flags)
-{
-    (void)flags;
-    *function = find(name, version);
-    return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
-}
-
-/* `status`: 0 found, 1 no such name. */
-CUresult cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags,
-                             void *status)
-{
-    (void)flags;
-    *function = find(name, version);
-    if (status)
-        *(int *)status = *function ? 0 : 1;
-    return *function || status ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
