@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,6 +66,25 @@ def lacking(what: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(what)
     pytest.skip(what)
+
+
+def hosted(
+    compiler: str, program: Path, out: Path, flags: Sequence[str], without: Sequence[str] = ()
+) -> list[str]:
+    """The command that builds a program which the shim's C code is part of, less some files.
+
+    The real dlsym is found as on musl, by a walk through the loaded objects.
+    """
+    shim = TREE / "shim"
+    names = ("-Ddlsym=fl_dlsym_entry", "-Ddlvsym=fl_no_dlvsym", "-DFL_HOSTED")
+    folders = [f"-I{f}" for f in (shim / "include", shim / "src", TREE / "data", LIBRARY.parent)]
+    sources = [f for f in sorted((shim / "src").glob("*.c")) if f.name not in without]
+    libraries = [f"-L{DRIVER}", "-l:libcuda.so.1", "-l:libnvidia-ml.so.1", "-pthread", "-ldl"]
+    return [
+        *(compiler, "-std=gnu11", "-fno-strict-aliasing", "-Wall", *flags, *names, *folders),
+        *('-DFAULTLINE_BUILD_ID="hosted"', "-o", str(out), str(program)),
+        *(str(PROGRAMS / "hosted.c"), *map(str, sources), *libraries),
+    ]
 
 
 NATIVE = Machine("native", "gcc")

@@ -9,11 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import DRIVER, LIBRARY, PROGRAMS, SETTINGS, TREE, Lab
+from conftest import PROGRAMS, SETTINGS, TREE, Lab, hosted, lacking
 
 SHIM = TREE / "shim"
-# The real dlsym is found as on musl, by a walk through the loaded objects.
-NAMES = ("-Ddlsym=fl_dlsym_entry", "-Ddlvsym=fl_no_dlvsym", "-DFL_HOSTED")
 SANITIZERS = {
     "address, undefined": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
     "thread": ("-fsanitize=thread", "-Wno-tsan"),
@@ -30,17 +28,12 @@ SECONDS = os.environ.get("FAULTLINE_FUZZ_SECONDS", "0")
 
 def build(out: Path, name: str) -> Path:
     """Build the program with a sanitizer; a compiler that lacks it is a reason to skip."""
-    flags = SANITIZERS[name]
-    folders = [f"-I{f}" for f in (SHIM / "include", SHIM / "src", TREE / "data", LIBRARY.parent)]
-    common = ["gcc", "-std=gnu11", "-O1", "-g", "-fno-strict-aliasing", *flags]
+    flags = ("-O1", "-g", *SANITIZERS[name])
     empty = "int main(void) { return 0; }"
-    probe = [*common, "-x", "c", "-o", str(out), "-"]
+    probe = ["gcc", *flags, "-x", "c", "-o", str(out), "-"]
     if subprocess.run(probe, input=empty, text=True, capture_output=True, check=False).returncode:
-        pytest.skip(f"gcc has no {name} sanitizer here")
-    sources = [str(PROGRAMS / "logic.c"), *map(str, sorted((SHIM / "src").glob("*.c")))]
-    libraries = [f"-L{DRIVER}", "-l:libcuda.so.1", "-l:libnvidia-ml.so.1", "-pthread", "-ldl"]
-    build_id = '-DFAULTLINE_BUILD_ID="logic"'
-    command = [*common, "-Wall", *NAMES, build_id, *folders, "-o", str(out), *sources, *libraries]
+        lacking(f"gcc has no {name} sanitizer here")
+    command = hosted("gcc", PROGRAMS / "logic.c", out, flags)
     subprocess.run(command, check=True, cwd=out.parent)
     return out
 

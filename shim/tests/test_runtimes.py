@@ -35,7 +35,7 @@ NAMES = {46: "cudaErrorDevicesUnavailable", 999: "cudaErrorUnknown"}
 
 @cache
 def runtimes(architecture: str) -> Path:
-    """The wheels' contents for an architecture, fetched once for each state of cuda_runtimes.txt."""
+    """The wheels' contents for an architecture, fetched once for each state of the list."""
     state = hashlib.sha256(WANTED.read_bytes()).hexdigest()[:16]
     folder = KEPT / f"{state}-{architecture}"
     if folder.exists():

@@ -2,7 +2,7 @@
  * The shim's C code as an ordinary program, for sanitizers, coverage and fuzzing: no assembly, the
  * decisions are asked for directly. Usage: logic FILE SEED SECONDS, FILE being the page to spoil.
  * Ends with 0 when nothing contradicted what is checked here; a sanitizer ends it otherwise. */
-#include "faultline.h"
+#include "hosted.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -14,19 +14,6 @@
 #include <unistd.h>
 
 #define ROUNDS 400
-#define CHECK(what) ((what) ? (void)0 : wrong(__LINE__, #what))
-
-/* In place of the generated assembly: a piece of memory that stands for the trampolines. */
-__asm__(".bss\n.globl fl_text_begin\n.hidden fl_text_begin\nfl_text_begin: .zero 32768\n"
-        ".globl fl_text_end\n.hidden fl_text_end\nfl_text_end: .zero 8\n.text");
-void *fl_slots[FL_CALLS], *fl_trampolines[FL_CALLS];
-
-/* Renamed by the compiler's command line, so that it is in nobody's way. */
-FL_PUBLIC void *dlsym(void *handle, const char *name);
-void *dlsym(void *handle, const char *name)
-{
-    return fl_find_dlsym()(handle, name);
-}
 
 int cuInit(unsigned), cuDevicePrimaryCtxRetain(void **, int), cuCtxSetCurrent(void *);
 int nvmlInit_v2(void), nvmlDeviceGetHandleByIndex_v2(unsigned, void **);
@@ -35,12 +22,6 @@ int nvmlInit_v2(void), nvmlDeviceGetHandleByIndex_v2(unsigned, void **);
 #define POOL 256
 #define DEVICES 3
 #define BEYOND 4 /* what looks like entries behind the last one; there is room in the page */
-
-static void wrong(int line, const char *what)
-{
-    fprintf(stderr, "line %d: %s\n", line, what);
-    exit(1);
-}
 
 static __thread uint64_t seed;
 static unsigned char *page;
@@ -189,7 +170,7 @@ static void texts(void)
     unsigned char found[FL_UUID_BYTES];
     for (int i = 0; i < ROUNDS; i++) {
         size_t size = below(sizeof(uid) + 20), from = below(20);
-        char *text = malloc(size), kind[FL_UUID_BYTES * 3];
+        char *text = malloc(size), kind[FL_UUID_BYTES * 4];
         for (size_t at = 0; at < size; at++)
             text[at] = at >= from && at - from < sizeof(uid) - 1 ? uid[at - from] : 'x';
         if (size && !below(4))
@@ -255,9 +236,7 @@ int main(int count, char **argument)
     time_t end = time(NULL) + atoi(argument[3]);
     int file = open(argument[1], O_RDWR);
     page = mmap(NULL, FL_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    for (int i = 0; i < FL_CALLS; i++)
-        fl_slots[i] = fl_trampolines[i] = fl_text_begin + 16 * i;
-    fl_sign();
+    hosted_begin();
     names(), texts(), map(argument[1]);
     CHECK(!cuInit(0) && !cuDevicePrimaryCtxRetain(&context, 0) && !cuCtxSetCurrent(context));
     CHECK(!nvmlInit_v2());
