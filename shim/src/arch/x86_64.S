@@ -1,15 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The ways into the C code. The fast path changes no register but r11. The slow path keeps all that
- * a call may be made of: integer and floating point arguments, rax, r10; stack arguments and
+ * a call may be made of: integer and vector arguments of every width, rax, r10; stack arguments and
  * structures by value are never touched. The shim's C does without vector registers, but the
  * functions of the driver and of the C library that it asks do not. */
         .text
 
-/* Offsets in struct fl_call; xmm0 to xmm7 behind it. */
+/* Offsets in struct fl_call; xmm0 to xmm7, ymm0 to ymm7 or zmm0 to zmm7 behind it. */
+        .set IN_USE, 64
         .set SLOT, 72
         .set DECISION, 80
         .set VECTORS, 112
-        .set SIZE, 240
+        .set SIZE, 112 + 8 * 64
+
+/* Bits of XCR0, and of fl_vectors: what the processor and the system have, 0 = not known yet. */
+        .set YMM, 1 << 2
+        .set ZMM, 1 << 6
+        .set KNOWN, 1 << 30
+        .set SAYS_IN_USE, 1 << 31
+
+        .lcomm fl_vectors, 4
+
+        .macro MOVE instruction, kind, to_memory
+        .irp n, 0, 1, 2, 3, 4, 5, 6, 7
+        .if \to_memory
+        \instruction %\kind\n, 8 + VECTORS + 64 * \n(%rsp)
+        .else
+        \instruction 8 + VECTORS + 64 * \n(%rsp), %\kind\n
+        .endif
+        .endr
+        .endm
 
         .macro SAVE
         pushq %rbp
@@ -28,12 +47,11 @@
         movq %rax, 48(%rsp)
         movq %r10, 56(%rsp)
         movq %r11, SLOT(%rsp)
-        .irp n, 0, 1, 2, 3, 4, 5, 6, 7
-        movaps %xmm\n, VECTORS + 16 * \n(%rsp)
-        .endr
+        call save_vectors
         .endm
 
         .macro RESTORE
+        call restore_vectors
         movq 0(%rsp), %rdi
         movq 8(%rsp), %rsi
         movq 16(%rsp), %rdx
@@ -42,9 +60,6 @@
         movq 40(%rsp), %r9
         movq 48(%rsp), %rax
         movq 56(%rsp), %r10
-        .irp n, 0, 1, 2, 3, 4, 5, 6, 7
-        movaps VECTORS + 16 * \n(%rsp), %xmm\n
-        .endr
         .endm
 
 /* Arguments back in place, where the call really goes in r11. */
@@ -64,9 +79,11 @@
         .cfi_restore_state
         .endm
 
-        .macro FUNCTION name
+        .macro FUNCTION name, is_local
+        .ifb \is_local
         .globl \name
         .hidden \name
+        .endif
         .type \name, @function
         .p2align 4
 \name:
@@ -77,6 +94,90 @@
         .cfi_endproc
         .size \name, .-\name
         .endm
+
+/* What there is of vector registers, in eax and fl_vectors. Changes rcx, rdx, r8 and r9 too. */
+FUNCTION measure_vectors, local
+        pushq %rbx
+        .cfi_def_cfa_offset 16
+        .cfi_offset %rbx, -16
+        movl $KNOWN, %r8d
+        movl $1, %eax
+        cpuid
+        btl $27, %ecx           /* OSXSAVE: the system keeps extended state */
+        jnc .Lmeasured
+        xorl %ecx, %ecx
+        xgetbv
+        andl $YMM | ZMM, %eax
+        orl %eax, %r8d
+        xorl %eax, %eax
+        cpuid
+        cmpl $13, %eax
+        jb .Lmeasured
+        movl $13, %eax
+        movl $1, %ecx
+        cpuid
+        btl $2, %eax            /* xgetbv says what is in use */
+        jnc .Lmeasured
+        orl $SAYS_IN_USE, %r8d
+.Lmeasured:
+        movl %r8d, %eax
+        movl %eax, fl_vectors(%rip)
+        popq %rbx
+        .cfi_def_cfa_offset 8
+        .cfi_restore %rbx
+        ret
+END measure_vectors
+
+/* Into the frame behind the return address. Wide registers that are not in use are all zero above
+ * their lower half: to move them would put them in use, and make later SSE code slow. */
+FUNCTION save_vectors, local
+        movl fl_vectors(%rip), %eax
+        testl %eax, %eax
+        jnz .Lknown
+        call measure_vectors
+.Lknown:
+        movl %eax, %r8d
+        testl %eax, %eax        /* SAYS_IN_USE is the sign */
+        jns .Lin_use
+        movl $1, %ecx
+        xgetbv
+        andl %r8d, %eax
+.Lin_use:
+        movl %eax, 8 + IN_USE(%rsp)
+        testl $ZMM, %eax
+        jnz .Lsave_zmm
+        testl $YMM, %eax
+        jnz .Lsave_ymm
+        MOVE movaps, xmm, 1
+        ret
+.Lsave_ymm:
+        MOVE vmovups, ymm, 1
+        ret
+.Lsave_zmm:
+        MOVE vmovups, zmm, 1
+        ret
+END save_vectors
+
+/* And back. */
+FUNCTION restore_vectors, local
+        movl 8 + IN_USE(%rsp), %eax
+        testl $ZMM, %eax
+        jnz .Lrestore_zmm
+        testl $YMM, %eax
+        jnz .Lrestore_ymm
+        testl $YMM, fl_vectors(%rip)
+        jz .Lrestore_xmm
+        vzeroupper
+.Lrestore_xmm:
+        MOVE movaps, xmm, 0
+        ret
+.Lrestore_ymm:
+        MOVE vmovups, ymm, 0
+        ret
+.Lrestore_zmm:
+        MOVE vmovups, zmm, 0
+        ret
+END restore_vectors
 
 /* Something is armed: ask, then do one of enum fl_action. Slot in r11d. */
 FUNCTION fl_slow
