@@ -22,8 +22,6 @@ FAILED = {
     "cuMemFree_v2": [719, 719],
     "cuFutureCall": [719, 719],
 }
-
-
 # Machine, and bytes of a vector register that a call uses; of those that it lacks, fewer.
 USES = {
     "xmm": (NATIVE, 16),
@@ -46,26 +44,16 @@ def registers_lab(use: tuple[Machine, int], tmp_path: Path, compiled: Callable[.
     machine = use[0]
     if machine.missing():
         lacking(machine.missing())
-    kind = platform.machine() if machine is NATIVE else machine.name
-    assembly = str(PROGRAMS / f"registers_{kind}.S")
-    flags = ("-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", assembly)
-    driver = compiled(
-        "registers-driver", PROGRAMS / "registers_driver.c", *flags, compiler=machine.compiler
-    )
-    compiled(
-        *(
-            "registers",
-            PROGRAMS / "registers.c",
-            "-DCALLER",
-            "-Wl,-z,now",
-            assembly,
-            driver,
-            "-ldl",
-        ),
-        compiler=machine.compiler,
-    )
+    source = PROGRAMS / "registers_driver.c"
+    flags = ("-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", assembly(machine))
+    driver = compiled("registers-driver", source, *flags, compiler=machine.compiler)
     (tmp_path / "libcuda.so.1").symlink_to(driver)
     return Lab(tmp_path, machine)
+
+
+def assembly(machine: Machine) -> str:
+    kind = platform.machine() if machine is NATIVE else machine.name
+    return str(PROGRAMS / f"registers_{kind}.S")
 
 
 @pytest.fixture
@@ -73,15 +61,18 @@ def tried(
     use: tuple[Machine, int], registers_lab: Lab, compiled: Callable[..., str]
 ) -> Callable[..., dict]:
     """A function that runs the program and gives what it says by function."""
+    machine, width = use
+    driver = str(registers_lab.folder / "libcuda.so.1")
+    flags = ("-DCALLER", "-Wl,-z,now", assembly(machine), driver, "-ldl")
+    program = compiled("registers", PROGRAMS / "registers.c", *flags, compiler=machine.compiler)
 
     def run(**changes: str) -> dict:
-        program = compiled("registers", "", compiler=registers_lab.machine.compiler)
         folder = str(registers_lab.folder)
-        done = registers_lab.run(program, str(use[1]), LD_LIBRARY_PATH=folder, **changes)
+        done = registers_lab.run(program, str(width), LD_LIBRARY_PATH=folder, **changes)
         assert done.returncode == 0, done
         said = json.loads(done.stdout)
         print("bytes of a vector register:", said.pop("width"))
-        return said
+        return dict(said)
 
     return run
 
