@@ -3,18 +3,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import DRIVER, LIBRARY, PROGRAMS, Lab, Session, listed
+from faultline_service import shimstate
 
 NOBODY = 65534
 JEMALLOC = next(iter(sorted(Path("/usr/lib").glob("*/libjemalloc.so.2"))), None)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give rights away")
+
+
+def evidence_of(pid: int) -> dict[str, Any]:
+    """The evidence of a running process, as the agent shows it."""
+    where = shimstate.address(Path(f"/proc/{pid}"))
+    assert where is not None
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        return shimstate.evidence(shimstate.read(memory.fileno(), where))
 
 
 def maps(one: Session) -> str:
@@ -142,3 +153,26 @@ def test_a_page_that_takes_its_place_is_for_those_who_come_later(
     assert one("sync") == 0
     assert session().codes[2] == 999
     assert one.state()["page_inode"] == before != late.page.inode
+
+
+@pytest.mark.parametrize(
+    ("deep", "codes"), [("0", [719, 719, 719]), ("1", [719, 0, 0])], ids=["plain", "deep"]
+)
+def test_a_library_loaded_with_rtld_deepbind_is_a_blind_spot_and_the_evidence_does_not_tell(
+    lab: Lab, compiled: Callable[..., str], deep: str, codes: list[int]
+) -> None:
+    source, driver = PROGRAMS / "deepbind.c", (f"-L{DRIVER}", "-l:libcuda.so.1", "-ldl")
+    library = compiled("libdeep.so", source, "-DLIBRARY", "-shared", "-fPIC", *driver)
+    process = lab.start(compiled("deepbind", source, *driver), library, deep)
+    assert process.stdout
+    assert process.stdin
+    assert process.stdout.readline() == "[]\n"
+    lab.arm()
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline()) == codes
+    seen = evidence_of(process.pid)
+    process.communicate("\n", timeout=20)
+    assert seen["hits"] == codes.count(719)
+    assert seen["missed"] == 0
+    assert "otherPreloads" not in seen
