@@ -83,19 +83,23 @@ static int is_chained(void *handle, const char *name)
 }
 
 /* Fill the map with every name of the list that the loaded library exports. Several threads may
- * do it at the same time; each does the same. A function with two names stands in one slot. */
+ * do it at the same time; each does the same. A function with two names stands in one slot. A
+ * process without libdl has no handle, but may have the library. */
 static void fill(int nvml)
 {
-    void *handle = FL_LOAD(filled) >> nvml & 1 ? 0 : fl_handle(nvml);
-    if (!handle)
+    const char *first = nvml ? "nvmlInit_v2" : "cuInit";
+    if (FL_LOAD(filled) >> nvml & 1)
         return;
-    int chained = is_chained(handle, nvml ? "nvmlInit_v2" : "cuInit");
+    void *handle = fl_handle(nvml);
+    if (!handle && (fl_find_dlsym() || !fl_next(first)))
+        return;
+    int chained = !handle || is_chained(handle, first);
     for (uint32_t slot = 0; slot < fl_names(); slot++) {
         const char *name = fl_listed(slot);
         if ((name[0] == 'n') != nvml)
             continue;
         void *address = chained ? fl_next(name) : 0;
-        if (!address)
+        if (!address && handle)
             address = fl_real_dlsym(handle, name);
         if (!address || fl_is_trampoline(address))
             continue;
@@ -131,7 +135,7 @@ static uint32_t pooled(void *address, const char *name)
 void *fl_wrap(void *address, const char *name)
 {
     int mine;
-    if (!address || fl_is_trampoline(address) || fl_off() || !fl_find_dlsym())
+    if (!address || fl_is_trampoline(address) || fl_off())
         return address;
     fl_map_page();
     fill(0);

@@ -13,6 +13,8 @@ extern void *dlopen(const char *name, int flags) __attribute__((weak));
 extern void *dlvsym(void *handle, const char *name, const char *version) __attribute__((weak));
 #pragma weak dl_iterate_phdr
 
+typedef void *dlopen_function(const char *name, int flags);
+
 FL_PUBLIC void *dlsym(void *handle, const char *name);
 
 FL_HIDDEN fl_dlsym_function *fl_real_dlsym;
@@ -52,25 +54,45 @@ static struct tables tables_of(const struct dl_phdr_info *object)
     return found;
 }
 
-/* Look for a defined `dlsym` in one loaded object; works where dlvsym does not exist (musl). */
-static int visit_object(struct dl_phdr_info *object, size_t size, void *result)
+static int holds(const struct dl_phdr_info *object, const void *address)
+{
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &object->dlpi_phdr[i];
+        uintptr_t start = object->dlpi_addr + part->p_vaddr, at = (uintptr_t)address;
+        if (part->p_type == PT_LOAD && at >= start && at < start + part->p_memsz)
+            return 1;
+    }
+    return 0;
+}
+
+struct wanted {
+    const char *name;
+    int behind; /* whether this library has been passed */
+    void *found;
+};
+
+/* Look for a defined symbol in one loaded object, from our own on, and pass over ours: another shim
+ * before us looks for its next function in the same way, and would be led back to us. */
+static int visit_object(struct dl_phdr_info *object, size_t size, void *data)
 {
     (void)size;
+    struct wanted *wanted = data;
     struct tables t = tables_of(object);
-    if (!t.symbols || !t.strings || !t.hash || !t.hash[0])
+    wanted->behind |= holds(object, fl_text_begin);
+    if (!wanted->behind || !t.symbols || !t.strings || !t.hash || !t.hash[0])
         return 0;
     const ElfW(Addr) *bloom = (const void *)(t.hash + 4);
     const uint32_t *buckets = (const void *)(bloom + t.hash[2]), *chains = buckets + t.hash[0];
-    uint32_t hash = hash_of("dlsym"), at = buckets[hash % t.hash[0]];
+    uint32_t hash = hash_of(wanted->name), at = buckets[hash % t.hash[0]];
     if (at < t.hash[1])
         return 0;
     for (;; at++) {
         uint32_t link = chains[at - t.hash[1]];
-        if ((link | 1) == (hash | 1) && fl_same(t.strings + t.symbols[at].st_name, "dlsym") &&
-            t.symbols[at].st_value) {
+        if ((link | 1) == (hash | 1) && t.symbols[at].st_value &&
+            fl_same(t.strings + t.symbols[at].st_name, wanted->name)) {
             void *found = (void *)(object->dlpi_addr + t.symbols[at].st_value);
-            if (found != (void *)dlsym) {
-                *(void **)result = found;
+            if (found != (void *)dlsym && !fl_is_trampoline(found)) {
+                wanted->found = found;
                 return 1;
             }
         }
@@ -79,7 +101,17 @@ static int visit_object(struct dl_phdr_info *object, size_t size, void *result)
     }
 }
 
-/* The C library's own dlsym, looked for until it is found. */
+/* The first function of that name that was loaded behind this library, or 0. It needs nothing of
+ * libdl, which a process may lack where it is a library of its own (glibc before 2.34). */
+static void *walk(const char *name)
+{
+    struct wanted wanted = {name, 0, 0};
+    if (dl_iterate_phdr)
+        dl_iterate_phdr(visit_object, &wanted);
+    return wanted.found;
+}
+
+/* The C library's own dlsym, looked for until it is found. musl has no dlvsym. */
 fl_dlsym_function *fl_find_dlsym(void)
 {
     static const char *const versions[] = {"GLIBC_2.34", "GLIBC_2.2.5", "GLIBC_2.17"};
@@ -88,8 +120,8 @@ fl_dlsym_function *fl_find_dlsym(void)
         return (fl_dlsym_function *)found;
     for (int i = 0; !found && dlvsym && i < 3; i++)
         found = dlvsym(NEXT, "dlsym", versions[i]);
-    if (!found && dl_iterate_phdr)
-        dl_iterate_phdr(visit_object, &found);
+    if (!found)
+        found = walk("dlsym");
     FL_STORE(fl_real_dlsym, (fl_dlsym_function *)found);
     return (fl_dlsym_function *)found;
 }
@@ -99,8 +131,12 @@ void *fl_handle(int nvml)
 {
     static void *handles[2];
     void *found = FL_LOAD(handles[nvml]);
-    if (!found && dlopen) {
-        found = dlopen(nvml ? "libnvidia-ml.so.1" : "libcuda.so.1", RTLD_LAZY_NOLOAD);
+    if (found)
+        return found;
+    /* A libdl that came after the start is not what our own reference is bound to. */
+    dlopen_function *open = dlopen ? dlopen : (dlopen_function *)walk("dlopen");
+    if (open) {
+        found = open(nvml ? "libnvidia-ml.so.1" : "libcuda.so.1", RTLD_LAZY_NOLOAD);
         FL_STORE(handles[nvml], found);
     }
     return found;
@@ -110,7 +146,9 @@ void *fl_handle(int nvml)
 void *fl_real(const char *name)
 {
     void *handle = fl_handle(name[0] == 'n'), *found = 0;
-    if (handle && fl_find_dlsym())
+    if (!fl_find_dlsym())
+        return walk(name);
+    if (handle)
         found = fl_real_dlsym(handle, name);
     return fl_is_trampoline(found) ? 0 : found;
 }
@@ -118,7 +156,9 @@ void *fl_real(const char *name)
 /* The function of that name behind this library in the order of symbol search, or 0. */
 void *fl_next(const char *name)
 {
-    void *found = fl_find_dlsym() ? fl_real_dlsym(NEXT, name) : 0;
+    if (!fl_find_dlsym())
+        return walk(name);
+    void *found = fl_real_dlsym(NEXT, name);
     return fl_is_trampoline(found) ? 0 : found;
 }
 
@@ -134,13 +174,9 @@ static int is_driver(const char *path)
 static int visit_driver(struct dl_phdr_info *object, size_t size, void *address)
 {
     (void)size;
-    for (int i = 0; i < object->dlpi_phnum; i++) {
-        const ElfW(Phdr) *part = &object->dlpi_phdr[i];
-        uintptr_t start = object->dlpi_addr + part->p_vaddr, at = (uintptr_t)address;
-        if (part->p_type == PT_LOAD && at >= start && at < start + part->p_memsz)
-            return is_driver(object->dlpi_name) ? 1 : -1;
-    }
-    return 0;
+    if (!holds(object, address))
+        return 0;
+    return is_driver(object->dlpi_name) ? 1 : -1;
 }
 
 /* Whether an address lies in the driver's own libraries. */

@@ -24,6 +24,8 @@ from faultline_service.page import Entry, Page  # noqa: E402
 
 LIBRARY = TREE / "shim/build/libfaultline.so"
 DRIVER = TREE / "lab/driver/build"
+# Where old_userland.sh puts its compiler.
+os.environ["PATH"] += f":{TREE / 'shim/build/old/bin'}"
 PROGRAMS = Path(__file__).with_name("programs")
 SETTINGS = ("LD_PRELOAD", "POD_UID", "RANK", "LOCAL_RANK", "FAULTLINE", "FAULTLINE_COUNT")
 GPUS = [
@@ -49,7 +51,7 @@ class Machine:
     driver: Path = DRIVER
     runner: tuple[str, ...] = ()
 
-    @cache  # noqa: B019 - there are three of them
+    @cache  # noqa: B019 - there are four of them
     def missing(self) -> str:
         """What this machine lacks to be used, empty when it is all there."""
         tools = [tool for tool in (self.compiler, *self.runner[:1]) if not shutil.which(tool)]
@@ -88,8 +90,10 @@ def hosted(
 
 
 NATIVE = Machine("native", "gcc")
+OLD = Machine("glibc 2.31", "old-gcc", driver=DRIVER / "old")
 MACHINES = [
     NATIVE,
+    OLD,
     Machine("musl", "musl-gcc", driver=DRIVER / "musl"),
     Machine(
         "aarch64",

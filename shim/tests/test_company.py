@@ -55,16 +55,18 @@ def other(tmp_path: Path) -> Path:
 
 
 def test_two_shims_one_behind_the_other_work_as_one(
-    lab: Lab, session: Callable[..., Session], other: Path
+    every_lab: Lab, every_session: Callable[..., Session], tmp_path: Path
 ) -> None:
-    one, alone = session(LD_PRELOAD=f"{LIBRARY}:{other}"), session()
+    other = shutil.copy(every_lab.machine.library, tmp_path / "libfaultline.so")
+    one = every_session(LD_PRELOAD=f"{every_lab.machine.library}:{other}")
+    alone = every_session()
     assert str(other) in maps(one)
     assert one("alloc")[0] == alone("alloc")[0] == 0
     assert [one(order) for order in ("sync", "gpasync", "nvml")] == [0, 0, 0]
-    lab.arm()
+    every_lab.arm()
     orders = ("sync", "gpasync", "nvml", "free")
     assert [one(order) for order in orders] == [alone(order) for order in orders]
-    lab.page.write([])
+    every_lab.page.write([])
     assert one("sync") == 719
     assert one.end() == 0
 

@@ -10,6 +10,7 @@ builds = echo 'int main(void) { return 0; }' | $(1) -x c -o /dev/null - 2> /dev/
 
 packages:
 	@tests/install_packages.sh
+	@tests/old_userland.sh build/old
 
 # The library and the driver's stand-in for every machine that can be built for here.
 test-builds: all packages
@@ -17,6 +18,8 @@ test-builds: all packages
 	@if $(call builds,aarch64-linux-gnu-gcc); then \
 	  $(MAKE) -s CC=aarch64-linux-gnu-gcc BUILD=build/aarch64 all && \
 	  $(MAKE) -s -C $(DRIVER) CC=aarch64-linux-gnu-gcc BUILD=build/aarch64; fi
+	@if $(call builds,build/old/bin/old-gcc); then \
+	  $(MAKE) -s -C $(DRIVER) CC=$(CURDIR)/build/old/bin/old-gcc BUILD=build/old; fi
 	@if $(call builds,musl-gcc); then \
 	  $(MAKE) -s -C $(DRIVER) CC=musl-gcc BUILD=build/musl; fi
 
