@@ -63,6 +63,11 @@ class Machine:
         return f"{self.compiler} has no C library" if built.returncode else ""
 
 
+def output(*command: str) -> str:
+    """What a command prints; it must succeed."""
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def lacking(what: str) -> None:
     """Skip a test for what is not installed here; where CI runs, all has to be, and it fails."""
     if os.environ.get("CI") == "true":
@@ -90,19 +95,17 @@ def hosted(
 
 
 NATIVE = Machine("native", "gcc")
+AARCH64 = Machine(
+    "aarch64",
+    "aarch64-linux-gnu-gcc",
+    TREE / "shim/build/aarch64/libfaultline.so",
+    DRIVER / "aarch64",
+    ("qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu"),
+)
+# One library serves every C library of an architecture.
+ARCHITECTURES = [NATIVE, AARCH64]
 OLD = Machine("glibc 2.31", "old-gcc", driver=DRIVER / "old")
-MACHINES = [
-    NATIVE,
-    OLD,
-    Machine("musl", "musl-gcc", driver=DRIVER / "musl"),
-    Machine(
-        "aarch64",
-        "aarch64-linux-gnu-gcc",
-        TREE / "shim/build/aarch64/libfaultline.so",
-        DRIVER / "aarch64",
-        ("qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu"),
-    ),
-]
+MACHINES = [*ARCHITECTURES, OLD, Machine("musl", "musl-gcc", driver=DRIVER / "musl")]
 
 
 class Lab:
@@ -204,13 +207,22 @@ class Session:
         return self.process.returncode
 
 
+def _usable(machine: Machine) -> Machine:
+    if machine.missing():
+        lacking(machine.missing())
+    return machine
+
+
 @pytest.fixture(params=MACHINES, ids=lambda m: m.name)
 def machine(request: pytest.FixtureRequest) -> Machine:
     """Every machine that can be had here."""
-    found: Machine = request.param
-    if found.missing():
-        lacking(found.missing())
-    return found
+    return _usable(request.param)
+
+
+@pytest.fixture(params=ARCHITECTURES, ids=lambda m: m.name)
+def architecture(request: pytest.FixtureRequest) -> Machine:
+    """A machine for every build of the library."""
+    return _usable(request.param)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DRIVER, LIBRARY, PROGRAMS, Lab, Session, listed
+from conftest import DRIVER, LIBRARY, PROGRAMS, Lab, Session, lacking, listed
 from faultline_service import shimstate
 
 NOBODY = 65534
@@ -32,11 +32,12 @@ def maps(one: Session) -> str:
     return Path(f"/proc/{one.process.pid}/maps").read_text()
 
 
-@pytest.mark.skipif(not JEMALLOC, reason="libjemalloc2 is not installed")
 @pytest.mark.parametrize("first", [True, False], ids=["shim first", "jemalloc first"])
 def test_another_allocator_may_be_preloaded_too(
     lab: Lab, session: Callable[..., Session], first: bool
 ) -> None:
+    if not JEMALLOC:
+        lacking("libjemalloc2 is not installed")
     both = [str(LIBRARY), str(JEMALLOC)]
     one = session(LD_PRELOAD=":".join(both if first else both[::-1]))
     assert one("sync") == 0

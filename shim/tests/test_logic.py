@@ -27,7 +27,7 @@ SECONDS = os.environ.get("FAULTLINE_FUZZ_SECONDS", "0")
 
 
 def build(out: Path, name: str) -> Path:
-    """Build the program with a sanitizer; a compiler that lacks it is a reason to skip."""
+    """Build the program with a sanitizer; a compiler may lack it."""
     flags = ("-O1", "-g", *SANITIZERS[name])
     empty = "int main(void) { return 0; }"
     probe = ["gcc", *flags, "-x", "c", "-o", str(out), "-"]

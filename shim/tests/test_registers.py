@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import MACHINES, NATIVE, PROGRAMS, Lab, Machine, lacking
+from conftest import AARCH64, NATIVE, PROGRAMS, Lab, Machine, lacking
 
-AARCH64 = next(m for m in MACHINES if m.name == "aarch64")
 PASSED = [0, 0]
 # What a fault of the calling GPU makes of each: fails, passes, or is called and then fails.
 FAILED = {

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MACHINES, NATIVE, PROGRAMS, TREE, Lab, Machine, Session, lacking
+from conftest import NATIVE, PROGRAMS, TREE, Lab, Machine, Session
 
 WANTED = Path(__file__).with_name("cuda_runtimes.txt")
 KEPT = TREE / "shim/build/runtimes"
-AARCH64 = next(m for m in MACHINES if m.name == "aarch64")
 # The empty name is libcudart's own probe; the others are not in data/cuda_symbols.txt.
 UNKNOWN = {"", "cuSubgridCreate", "cuSubgridWorkerGridCreate", "cuSubgridWorksetCreate"}
 # Functions that one start asks for, as 12.9.79 and 13.5.37 do it.
@@ -53,13 +52,10 @@ def runtimes(architecture: str) -> Path:
     return fresh.rename(folder)
 
 
-@pytest.fixture(params=[NATIVE, AARCH64], ids=lambda m: m.name)
-def runtime_lab(request: pytest.FixtureRequest, tmp_path: Path) -> Lab:
+@pytest.fixture
+def runtime_lab(architecture: Machine, tmp_path: Path) -> Lab:
     """A fresh control page on each machine that libcudart is made for."""
-    machine: Machine = request.param
-    if machine.missing():
-        lacking(machine.missing())
-    return Lab(tmp_path, machine)
+    return Lab(tmp_path, architecture)
 
 
 @pytest.fixture(params=["12", "13"])
