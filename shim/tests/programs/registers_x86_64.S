@@ -1,33 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Caller and callee of registers.c, by vector width: moves all vector registers, from or to where
- * \base points. */
+ * Caller and callee of registers.c. */
+        .macro MOVE instruction, kind, base, from
+        .irp n, 0, 1, 2, 3, 4, 5, 6, 7
+        .if \from
+        \instruction 160 + 64 * \n(\base), %\kind\n
+        .else
+        \instruction %\kind\n, 160 + 64 * \n(\base)
+        .endif
+        .endr
+        .endm
+
+/* All vector registers, as wide as is looked at, from or to where \base points. */
         .macro VECTORS_AT base, from
         cmpl $32, vector_width(%rip)
         je 32f
         ja 64f
-        .irp n, 0, 1, 2, 3, 4, 5, 6, 7
-        .if \from
-        movups 160 + 64 * \n(\base), %xmm\n
-        .else
-        movups %xmm\n, 160 + 64 * \n(\base)
-        .endif
-        .endr
+        MOVE movups, xmm, \base, \from
         jmp 1f
-32:     .irp n, 0, 1, 2, 3, 4, 5, 6, 7
-        .if \from
-        vmovups 160 + 64 * \n(\base), %ymm\n
-        .else
-        vmovups %ymm\n, 160 + 64 * \n(\base)
-        .endif
-        .endr
+32:     MOVE vmovups, ymm, \base, \from
         jmp 1f
-64:     .irp n, 0, 1, 2, 3, 4, 5, 6, 7
-        .if \from
-        vmovups 160 + 64 * \n(\base), %zmm\n
-        .else
-        vmovups %zmm\n, 160 + 64 * \n(\base)
-        .endif
-        .endr
+64:     MOVE vmovups, zmm, \base, \from
 1:
         .endm
 
