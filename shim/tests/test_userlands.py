@@ -2,7 +2,7 @@
 """An old C library: glibc 2.31 of Debian 11, where libdl is a library of its own.
 
 That is the oldest one that runs here. For those before it, down to glibc 2.17, which all wheels of
-`manylinux2014` are made for, test_library.py reads of the file what their loaders need to find.
+`manylinux2014` are made for, test_elf.py reads of the file what their loaders need to find.
 """
 
 from __future__ import annotations
