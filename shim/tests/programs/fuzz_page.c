@@ -17,6 +17,7 @@
 #define CALLS 8
 #define HEAD (2 + 4 * CALLS)
 #define DEVICES 3
+#define DEVICE_UNAVAILABLE 46
 #define LONGEST 20 /* microseconds that an entry may block */
 
 int LLVMFuzzerInitialize(int *count, char ***argument);
@@ -78,9 +79,11 @@ static int write_page(const uint8_t *data, size_t size)
            FL_GET(uint32_t, image.bytes, page, version) == FL_PAGE_VERSION;
 }
 
-/* Whether some entry gives this code. */
+/* Whether some entry gives this code, or it is that of a context which replaces a poisoned one. */
 static int is_known(uint32_t code)
 {
+    if (code == DEVICE_UNAVAILABLE && fl_is_poisoned())
+        return 1;
     for (uint32_t i = 0; i < FL_PAGE_ENTRIES; i++)
         if (FL_GET(uint32_t, place(i), entry, code_live) == code ||
             FL_GET(uint32_t, place(i), entry, code_new) == code ||
@@ -100,11 +103,11 @@ static void call(const uint8_t *data)
     uint32_t slot = (data[0] | data[1] << 8u) % fl_names();
     in.argument[0] = argument_of(data[2]);
     in.argument[1] = argument_of(data[3]);
-    room[0] = handles[data[2] % DEVICES];
     if (fl_class(slot) == FL_CLASS_N)
         in.argument[0] = (uintptr_t)handles[data[2] % DEVICES];
-    if (fl_out_pointer(slot))
-        in.argument[0] = (uintptr_t)room;
+    for (int i = 0; fl_zeroed(slot) >> i; i++)
+        in.argument[i] = data[2] % 9 ? (uintptr_t)(room + i) : 0;
+    room[0] = handles[data[2] % DEVICES];
     if (fl_begins(fl_name(slot), "nvmlDeviceGetHandleBy"))
         in.argument[1] = (uintptr_t)room;
     uint64_t decision = fl_decide(slot, &in);
@@ -114,7 +117,10 @@ static void call(const uint8_t *data)
     CHECK(fl_class(slot) != FL_CLASS_P || !decision);
     CHECK(!code || is_known(code));
     CHECK(fl_mapped || !code);
-    if (action == FL_CALL_THEN_ASK)
+    in.decision = decision;
+    if (action == FL_CALL_THEN_FAIL)
+        CHECK(fl_woken(slot, data[3] % 2, &in) == code);
+    else if (action == FL_CALL_THEN_ASK)
         code = fl_woken(slot, data[3] % 2, fl_class(slot) == FL_CLASS_Q && data[2] % 2 ? 0 : &in);
     CHECK(code < 2 || is_known(code));
 }
