@@ -34,6 +34,7 @@ def test_all_it_asks_of_the_process_is_optional(library: Path) -> None:
     assert {line.split()[0] for line in lines} == {"w"}
     assert {line.split()[1] for line in lines} <= {
         "dl_iterate_phdr",
+        "dladdr",
         "dlopen",
         "dlvsym",
         "environ",
