@@ -51,8 +51,10 @@ class Door:
 
     def __init__(self, results: Path, *options: str) -> None:
         self.results, self.output = results, ""
+        # A shell ignores SIGINT for what it runs in the background, and so would all below it.
+        python = ["env", "--default-signal=INT", sys.executable]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", DOOR, *options, f"--log-dir={results}"],
+            [*python, "-m", "pytest", DOOR, *options, f"--log-dir={results}"],
             cwd=TREE,
             env=environment(),
             stdout=subprocess.PIPE,
