@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import _driver, _run, _traffic
+from . import _background, _driver, _run, _traffic
 from ._errors import FaultlineError
 from ._measures import Subject, measures
 from ._report import junit, verdict
@@ -21,11 +21,16 @@ WINDOWS = {3: "baseline", 10: "recovered"}
 
 
 def keep(
-    results_dir: str, run_id: str | None, facts: Mapping[str, Any], check: bool
+    results_dir: str,
+    run_id: str | None,
+    facts: Mapping[str, Any],
+    check: bool,
+    driver: _driver.Driver | None = None,
 ) -> dict[str, Any]:
-    """Add facts to the record of a run, which is begun if need be.
+    """Add facts to the record of a run, which is begun if need be; `driver` is this process's.
 
-    Raises FaultlineError for a run id that is no label, and when the record cannot be kept.
+    Raises FaultlineError for a run id that is no label, when the record cannot be kept, and when
+    another process is at work on a run of this id.
     """
     run_id = run_id or _run.new_run_id()
     if not _run.RUN_ID.fullmatch(run_id):
@@ -34,24 +39,34 @@ def keep(
             "digits and dashes, beginning and ending with a letter or digit."
         )
     results = Path(results_dir).absolute()
-    folder = results / run_id
+    folder, by = results / run_id, driver or _driver.current()
+    before = _read(folder)
+    if _driver.alive(before.get("driver")):
+        _driver.refuse_if_driven(before, by)
+    begun = {"run_id": run_id, "started_at": _run.stamp()} | before
+    return _write(folder, before, begun | {"driver": by} | dict(facts), check)
+
+
+def _read(folder: Path) -> dict[str, Any]:
     try:
-        before = _run.load(folder)
-        begun = {
-            "run_id": run_id,
-            "started_at": _run.stamp(),
-            "driver": _driver.current(),
-        }
-        after = begun | before | dict(facts)
+        return _run.load(folder)
+    except (OSError, ValueError) as error:
+        raise FaultlineError(f"Cannot keep the record of the run in {folder}: {error}.") from error
+
+
+def _write(
+    folder: Path, before: dict[str, Any], after: dict[str, Any], check: bool
+) -> dict[str, Any]:
+    try:
         if before != after and not check:
             _run.save(folder, after)
             if not before:
-                _run.point_latest(results, run_id)
-    except (OSError, ValueError) as error:
+                _run.point_latest(folder.parent, folder.name)
+    except OSError as error:
         raise FaultlineError(f"Cannot keep the record of the run in {folder}: {error}.") from error
     return {
         "changed": before != after,
-        "run_id": run_id,
+        "run_id": after["run_id"],
         "path": str(folder),
         "run": after,
         "diff": {"before": before, "after": after},
@@ -61,20 +76,28 @@ def keep(
 def take_over(results_dir: str, run_id: str | None, force: bool, check: bool) -> dict[str, Any]:
     """Let this process drive a run that is there, the newest unless named, to undo it.
 
-    Raises FaultlineError when there is no such run, and, unless forced, while another process
-    drives it. A run with a report is over, whoever began it.
+    What a driver that is gone has left at work is ended, but for the load and the timeline, which
+    the way back stops itself. Raises FaultlineError when there is no such run, and, unless forced,
+    while another process drives it or may do so. A run with a report is over, whoever began it.
     """
     link = Path(results_dir).absolute() / (run_id or "latest")
     folder, by = link.resolve(), _driver.current()
-    record = _run.load(folder)
-    if not record:
+    record = _read(folder)
+    if record.get("run_id") != folder.name:
         raise FaultlineError(
             f"There is no record of a run in {link}: drill_results_dir names the folder of all "
-            "runs, drill_run_id one of them."
+            "runs, drill_run_id one of them, and a run's folder has the run's name."
         )
     if not force and not (folder / "report.json").exists():
         _driver.refuse_if_driven(record, by)
-    return keep(str(folder.parent), record["run_id"], {"driver": by}, check)
+    if not check:
+        _driver.end_left(record.get("driver"), [pid for pid in _outliving(folder) if pid])
+    return _write(folder, record, record | {"driver": by}, check)
+
+
+def _outliving(folder: Path) -> list[int | None]:
+    """Processes that belong to the run itself, by their pid files."""
+    return [_background.running(file) for file in folder.glob("*.pid")]
 
 
 def note(path: str, content: Mapping[str, Any], check: bool) -> dict[str, Any]:
@@ -104,12 +127,17 @@ def build(
     before_after: Mapping[str, Any],
     versions: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Content of report.json for the run in `folder`, whose plan was `planned`."""
+    """Content of report.json for the run in `folder`, whose plan was `planned`.
+
+    `before_after` has `equal`, `differences` and, of steps of the way back that failed and that the
+    comparison cannot see, `not_undone`.
+    """
     record, progress = _run.load(folder), _run.read_lines(folder / _run.PROGRESS)
     phases = _run.phases(progress)
+    not_undone = list(before_after.get("not_undone") or [])
     compared = {
-        "equal": before_after.get("equal"),
-        "differences": before_after.get("differences") or [],
+        "equal": False if not_undone else before_after.get("equal"),
+        "differences": [*(before_after.get("differences") or []), *not_undone],
     }
     word, reason = verdict(phases, len(planned), compared)
     subject = Subject(

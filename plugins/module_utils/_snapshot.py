@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from . import _services
 from ._objects import run_of
 
 Obj = Mapping[str, Any]
@@ -43,38 +42,25 @@ def node(obj: Obj) -> dict[str, Any]:
     }
 
 
-def key(kind: str, obj: Obj) -> str:
-    """`Kind/namespace/name`, without the namespace where there is none."""
-    meta = obj["metadata"]
-    return "/".join(part for part in (kind, meta.get("namespace"), meta["name"]) if part)
-
-
-def capture(
-    nodes: Iterable[Obj], named: Mapping[str, Iterable[Obj]], services: Iterable[Obj] = ()
-) -> dict[str, Any]:
-    """Snapshot: nodes in detail; replicas of services; else names, and whose run they belong to."""
-    content: dict[str, Any] = {key("Node", n): node(n) for n in nodes}
-    for service in services:
-        content[key("StatefulSet", service)] = {"replicas": service["spec"].get("replicas", 1)}
+def capture(nodes: Iterable[Obj], named: Mapping[str, Iterable[Obj]]) -> dict[str, Any]:
+    """Snapshot: nodes in detail; of other kinds the names, and whose run they belong to."""
+    content: dict[str, Any] = {f"Node/{n['metadata']['name']}": node(n) for n in nodes}
     for kind, objects in named.items():
-        content |= {key(kind, obj): {"run": run_of(obj)} for obj in objects}
+        for obj in objects:
+            meta = obj["metadata"]
+            space = f"{meta['namespace']}/" if meta.get("namespace") else ""
+            content[f"{kind}/{space}{meta['name']}"] = {"run": run_of(obj)}
     return content
-
-
-def mended(content: Mapping[str, Any], services: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The snapshot, with the replicas that services have when no restart of them is unfinished."""
-    wanted = {key("StatefulSet", s): {"replicas": _services.wanted(s)} for s in services}
-    return dict(content) | wanted
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """What is not as it was, one sentence each; empty when all is."""
-    found = [f"{name} is gone" for name in before if name not in after]
-    found += [f"{name} was not there before" for name in after if name not in before]
-    for name in before:
-        if name in after and before[name] != after[name]:
-            for field in sorted({*before[name], *after[name]}):
-                was, now = before[name].get(field), after[name].get(field)
+    found = [f"{key} is gone" for key in before if key not in after]
+    found += [f"{key} was not there before" for key in after if key not in before]
+    for key in before:
+        if key in after and before[key] != after[key]:
+            for field in sorted({*before[key], *after[key]}):
+                was, now = before[key].get(field), after[key].get(field)
                 if was != now:
-                    found.append(f"{name} {field}: was {json.dumps(was)}, is {json.dumps(now)}")
+                    found.append(f"{key} {field}: was {json.dumps(was)}, is {json.dumps(now)}")
     return sorted(found)

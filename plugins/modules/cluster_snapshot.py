@@ -11,8 +11,8 @@ version_added: 0.1.0
 description:
   - V(captured) writes what a drill could change into a file, V(compared) says what is different.
   - Looked at are nodes (labels, annotations, taints, cordon, GPUs, alarming conditions),
-    namespaces, DynamoGraphDeployments, GPUFaults, and the replicas of NATS and etcd. Marks that
-    NVSentinel leaves after every recovery are not.
+    namespaces, DynamoGraphDeployments and GPUFaults. Marks that NVSentinel leaves after every
+    recovery are not.
 options:
   state:
     description: What to do.
@@ -59,10 +59,7 @@ from ..module_utils import _run, _snapshot
 from ..module_utils._client import FAULT, GRAPH, NODE, Cluster, Kind
 from ..module_utils._errors import FaultlineError, WaitTimeout
 from ..module_utils._module import run
-from ..module_utils._services import COMPONENT, COMPONENTS
 from ..module_utils._watch import Snapshot, wait
-
-SERVICES = "StatefulSet"
 
 
 def kinds(cluster: Cluster) -> dict[str, Kind]:
@@ -72,17 +69,14 @@ def kinds(cluster: Cluster) -> dict[str, Kind]:
         "Namespace": Kind("v1", "Namespace"),
         "DynamoGraphDeployment": GRAPH,
         "GPUFault": FAULT,
-        SERVICES: Kind(
-            "apps/v1", "StatefulSet", label_selector=f"{COMPONENT} in ({','.join(COMPONENTS)})"
-        ),
     }
     return {key: kind for key, kind in wanted.items() if cluster.has(kind)}
 
 
 def content_of(now: Snapshot) -> dict[str, Any]:
     """The snapshot's content."""
-    named = {key: objects.values() for key, objects in now.items() if key not in ("Node", SERVICES)}
-    return _snapshot.capture(now["Node"].values(), named, now[SERVICES].values())
+    named = {key: list(objects.values()) for key, objects in now.items() if key != "Node"}
+    return _snapshot.capture(list(now["Node"].values()), named)
 
 
 def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
@@ -90,8 +84,7 @@ def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     path = Path(module.params["path"])
     if module.params["state"] == "captured":
         now, _seconds = wait(cluster, kinds(cluster), lambda _now: (True, ""), 30)
-        # A restart of NATS or etcd that somebody left unfinished is finished by the way back.
-        content = _snapshot.mended(content_of(now), now[SERVICES].values())
+        content = content_of(now)
         before = json.loads(path.read_text()) if path.exists() else {}
         if not module.check_mode:
             _run.write_json(path, content)

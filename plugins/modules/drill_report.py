@@ -23,7 +23,9 @@ options:
     elements: dict
     required: true
   before_after:
-    description: Result of M(faultline.gpu.cluster_snapshot), or C(equal) null if not compared.
+    description:
+      - Result of M(faultline.gpu.cluster_snapshot), or C(equal) null if not compared.
+      - With C(not_undone), sentences about what failed on the way back and no snapshot shows.
     type: dict
     default: {equal: null, differences: []}
   versions:

@@ -31,7 +31,8 @@ options:
     description:
       - V(present) begins the record, or adds to it.
       - V(taken_over) lets this play drive a run that another process began, to undo it. It is
-        refused while that process is at work and there is no report of the run yet.
+        refused while there is no report of the run yet and that process is at work, or is of
+        another host or container. What it has left at work is ended, once it is gone itself.
     type: str
     choices: [present, taken_over]
     default: present

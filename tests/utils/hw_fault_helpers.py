@@ -131,9 +131,10 @@ class HWFaultManager:
     def remember(self, **facts: Any) -> None:
         """Add facts to the record of the run, which a fresh process needs to undo it."""
         mine = {"namespace": self.namespace, "graph": self.deployment_name}
-        owner = {"driver": _driver.describe(os.getpid()), "cluster": self.cluster.address}
-        facts = {key: value for key, value in facts.items() if value is not None}
-        _record.keep(str(self.results_dir), self.run_id, mine | owner | facts, False)
+        mine |= {"cluster": self.cluster.address}
+        facts = mine | {key: value for key, value in facts.items() if value is not None}
+        driver = _driver.describe(os.getpid())
+        _record.keep(str(self.results_dir), self.run_id, facts, False, driver)
 
     async def setup(self) -> None:
         """Check that the XID makes NVSentinel act, and that a node it watches can be spared."""

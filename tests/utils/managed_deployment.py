@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -172,7 +171,7 @@ class ManagedDeployment:
             run = _run.load(record.parent)
             over = (record.parent / "report.json").exists() and run["run_id"] != owner
             driver = run.get("driver") or {}
-            mine = driver.get("host") == socket.gethostname() and not _driver.alive(driver)
+            mine = _driver.here(driver) and not _driver.alive(driver)
             mine = mine and run.get("cluster") == self.cluster.address
             if mine and not over and not record.parent.is_symlink():
                 log.warning("run %s was interrupted: undoing it", run["run_id"])

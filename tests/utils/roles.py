@@ -9,15 +9,11 @@ play first.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import select
-import signal
 import sys
 import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,28 +30,6 @@ Results = dict[str, Any]
 # Marks the processes of one play, in their environment.
 MARK = "FAULTLINE_PLAY"
 FAILED = ("runner_on_failed", "runner_on_unreachable")
-
-
-def marked(mark: str) -> list[int]:
-    """Processes that have `mark` in their environment."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and mark.encode() in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-    return found
-
-
-def end_all(mark: str, seconds: float = 10) -> None:
-    """End what a cancelled play has left: its modules run in sessions of their own and go on."""
-    deadline = time.monotonic() + seconds
-    while (left := marked(mark)) and time.monotonic() < deadline:
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                handle = os.pidfd_open(pid)
-                os.kill(pid, signal.SIGKILL)
-                select.select([handle], [], [], max(0.0, deadline - time.monotonic()))
-                os.close(handle)
 
 
 class Listener:
@@ -158,7 +132,7 @@ class Roles:
         }
         if self.kubeconfig:
             environment["KUBECONFIG"] = self.kubeconfig
-        environment[_driver.VARIABLE] = str(os.getpid())
+        environment[_driver.VARIABLE] = _driver.mark(_driver.describe(os.getpid()))
         environment[MARK] = uuid.uuid4().hex
         with tempfile.TemporaryDirectory(prefix="faultline-") as folder:
             runner = ansible_runner.run(
@@ -172,5 +146,5 @@ class Roles:
                 **what,
             )
         if cancelled.is_set():
-            end_all(f"{MARK}={environment[MARK]}")
+            _driver.end_marked(f"{MARK}={environment[MARK]}")
         return str(runner.status)

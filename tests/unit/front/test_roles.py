@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.faultline.gpu.plugins.module_utils._driver import marked
 
-from tests.utils.roles import FaultlineError, Listener, Roles, marked
+from tests.utils.roles import FaultlineError, Listener, Roles
 
 XID = {"xid_inject_run_id": "run-1", "xid_inject_xid": 79}
 
@@ -45,13 +46,13 @@ def test_a_caller_that_is_cancelled_leaves_no_play_and_no_module_behind(tmp_path
             task = asyncio.create_task(play)
             # Once the module has connected it is under way.
             await asyncio.to_thread(silent.accept)
-            assert len(marked(f"KUBECONFIG={config}")) > 1
+            assert len(marked(f"KUBECONFIG={config}", ())) > 1
             task.cancel()
             await task
 
         with pytest.raises(asyncio.CancelledError):
             asyncio.run(cancelled())
-    assert marked(f"KUBECONFIG={config}") == []
+    assert marked(f"KUBECONFIG={config}", ()) == []
 
 
 def test_results_are_kept_by_the_modules_short_name_the_last_one_of_several() -> None:

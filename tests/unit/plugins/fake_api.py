@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -345,10 +344,7 @@ def matches(
     meta, labels = obj["metadata"], obj["metadata"].get("labels") or {}
     if namespace and meta.get("namespace") != namespace:
         return False
-    for term in re.split(r",(?![^(]*\))", label_selector) if label_selector else []:
-        name, among, names = term.partition(" in ")
-        if among and labels.get(name) in names.strip("()").split(","):
-            continue
+    for term in filter(None, (label_selector or "").split(",")):
         name, equals, value = term.partition("=")
         if name not in labels or (equals and labels[name] != value):
             return False

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.faultline.gpu.plugins.module_utils._services import REPLICAS
 from ansible_collections.faultline.gpu.plugins.modules import (
     cluster_snapshot,
     drill_target,
@@ -117,34 +116,6 @@ def test_what_stays_different_is_told_in_sentences_and_is_no_failure_of_the_modu
         "Namespace/drill-run-1 was not there before",
         "Node/a unschedulable: was false, is true",
     ]
-
-
-def nats(replicas: int, kept: str | None = None) -> Object:
-    found = named("apps/v1", "StatefulSet", "dynamo-platform-nats", "dynamo-system")
-    found["metadata"]["labels"] = {"app.kubernetes.io/component": "nats"}
-    found["metadata"]["annotations"] = {REPLICAS: kept} if kept else {}
-    return found | {"spec": {"replicas": replicas}}
-
-
-def test_nats_that_was_not_put_back_is_a_difference(plain: Api, run: Run, tmp_path: Path) -> None:
-    path = str(tmp_path / "before.json")
-    plain.put(nats(3))
-    run(cluster_snapshot, state="captured", path=path)
-    plain.put(nats(0, kept="3"))
-    result = run(cluster_snapshot, state="compared", path=path, timeout=0.1)
-    assert result["differences"] == [
-        "StatefulSet/dynamo-system/dynamo-platform-nats replicas: was 3, is 0"
-    ]
-
-
-def test_nats_that_an_earlier_process_left_scaled_down_shall_be_put_back(
-    plain: Api, run: Run, tmp_path: Path
-) -> None:
-    path = str(tmp_path / "before.json")
-    plain.put(nats(0, kept="3"))
-    run(cluster_snapshot, state="captured", path=path)
-    plain.put(nats(3))
-    assert run(cluster_snapshot, state="compared", path=path, timeout=0.1)["equal"] is True
 
 
 def test_a_snapshot_that_was_never_made_cannot_be_compared(
