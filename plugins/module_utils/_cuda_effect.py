@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ._errors import FaultlineError
 from ._fault_options import CUDA_OPTION, problems
 from ._xid import profile
 
@@ -18,16 +19,29 @@ SERVING = "SQ"
 # After so many seconds a client of a drill gives up (request_timeout of the module
 # inference_probe): an engine that blocks longer never gets to say what is wrong.
 CLIENT_SECONDS = 30
+# So long phase 5 waits for requests to fail (inference_check_timeout), and the fault must last.
+SHOWN_SECONDS = 120
+EFFECTS = ("kernelLog", "cuda")
 MILLION = 1_000_000
 
 
-def unprovable(effect: Mapping[str, Any], cuda: Mapping[str, Any]) -> Iterator[str]:
+def unprovable(effect: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[str]:
     """Sentences about why a drill could not pass with a fault that is possible as such.
 
     Its requests must fail by an engine's error on the GPU that it has chosen, and go on failing
     until NVSentinel has emptied the node.
     """
-    mode, delay = effect["mode"], effect["delay_microseconds"]
+    mode, delay, cuda = effect["mode"], effect["delay_microseconds"], options["cuda"]
+    if missing := [name for name in EFFECTS if name not in options["effects"]]:
+        yield (
+            f"A drill needs both effects, and {' and '.join(missing)} is missing: NVSentinel acts "
+            "on the kernel line, requests fail by CUDA calls."
+        )
+    if options["duration"] < SHOWN_SECONDS:
+        yield (
+            f"The fault would end after {options['duration']} s, and a drill may need "
+            f"{SHOWN_SECONDS} s to see requests fail: let it last as long at least."
+        )
     if mode not in PROVABLE:
         yield (
             f"A drill cannot show mode {mode}: its requests must fail by an engine's CUDA error "
@@ -62,23 +76,26 @@ def effect_of(
 
     `cuda` is the option of the module gpu_fault, also as `key=value,key=value` from a command line.
     What it does not say is as the XID's row says. With `drill` what a drill could not show is a
-    problem, too. Raises FaultlineError for what is no XID.
+    problem, too. Raises FaultlineError for what is no XID, and for a `cuda` of another type.
     """
     row = profile(xid)
+    if cuda and not isinstance(cuda, (str, Mapping)):
+        raise FaultlineError(f"cuda is a mapping, or key=value,key=value, not {cuda!r}.")
     read = ArgumentSpecValidator({"cuda": CUDA_OPTION}).validate({"cuda": cuda or {}})
     said = read.validated_parameters["cuda"] if not read.error_messages else {}
     own = row.get("mode", "sticky")
     mode = said.get("mode") or own
     default = row.get("delay_microseconds", 0) if mode == own else 0
+    delay = said.get("delay_microseconds")
     effect = {
         "mode": mode,
         "classes": said.get("classes") or row["classes"],
         "code": row["live_code"],
-        "delay_microseconds": said.get("delay_microseconds") or default,
+        "delay_microseconds": default if delay is None else delay,
     }
     options = {"cuda": said, "xid": row["xid"], "effects": effects, "duration": duration}
     # One that is no mapping at all has several messages, of which the first says so.
     found = read.error_messages[:1] or problems(options)
     if drill and not found:
-        found = list(unprovable(effect, said))
+        found = list(unprovable(effect, options))
     return effect | {"problems": found}

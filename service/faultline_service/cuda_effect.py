@@ -93,7 +93,7 @@ def entry_of(
     target, me = said.get("target") or {}, process or InNamespace()
     mode = said.get("mode") or facts.mode
     default = facts.delay_microseconds if mode == facts.mode else 0
-    delay = said.get("notBeforeSeconds")
+    delay, begin = said.get("delayMicroseconds"), said.get("notBeforeSeconds")
     return Entry(
         fault_id=name,
         xid=facts.xid,
@@ -104,7 +104,7 @@ def entry_of(
         classes=said.get("classes") or facts.classes,
         not_after=clock.to_boottime(when.ends),
         mode=mode,
-        not_before=clock.to_boottime(when.injected + delay) if delay else 0,
+        not_before=clock.to_boottime(when.injected + begin) if begin else 0,
         pod_uid=target.get("podUID") or "",
         pid=me.pid,
         pid_namespace=me.namespace,
@@ -112,6 +112,6 @@ def entry_of(
         after_calls=said.get("afterCalls") or 0,
         probability=said.get("probability") or 1.0,
         seed=said.get("seed") or 0,
-        delay_us=said.get("delayMicroseconds") or default,
+        delay_us=default if delay is None else delay,
         at_init=facts.at_init,
     )

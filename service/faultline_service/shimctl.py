@@ -26,11 +26,12 @@ from .cuda_effect import InNamespace, Moment, entry_of, locate, refused
 from .page import MODES, Entry, Page
 from .profiles import profile
 
-STATE = Path("/var/lib/faultline")
 DRIVER = Path("/proc/driver/nvidia")
 MOST_SECONDS = 7200
-# Beside the service's folder where the tool was installed.
-VERSION = Path(__file__).resolve().parents[2] / "version"
+# Beside the service's folder where the tool was installed: PREFIX/faultline-shim.d/VERSION.
+INSTALLED = Path(__file__).resolve().parents[2]
+VERSION = INSTALLED / "version"
+STATE = INSTALLED.parents[1] if VERSION.exists() else Path("/var/lib/faultline")
 
 
 def processes(proc: Path) -> Iterator[dict[str, Any]]:
@@ -124,6 +125,11 @@ def arm(args: argparse.Namespace) -> int:
     }
     if why := refused(facts, cuda):
         raise ValueError(why)
+    if args.not_before and args.not_before >= args.seconds:
+        raise ValueError(
+            f"the fault would end before it begins: --not-before {args.not_before}, "
+            f"--seconds {args.seconds}"
+        )
     if args.mode == "genuine" and not args.allow_genuine:
         raise ValueError("mode genuine lets the GPU really fault: say --allow-genuine, too")
     when, branch = Moment(now, now + args.seconds), gpus.driver_branch(args.driver)
@@ -220,8 +226,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says; a sentence on stderr and 1 when that cannot be."""
-    args = parser().parse_args(argv)
     try:
+        args = parser().parse_args(argv)
         return int(args.run(args))
     except (LookupError, ValueError, OSError) as error:
         print(f"faultline-shim: {error}", file=sys.stderr)

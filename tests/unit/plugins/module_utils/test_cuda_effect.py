@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from ansible_collections.faultline.gpu.plugins.filter.cuda_effect import cuda_ef
 from ansible_collections.faultline.gpu.plugins.module_utils import _cuda_effect
 from ansible_collections.faultline.gpu.plugins.modules import inference_probe
 
+TREE = Path(__file__).parents[4]
 BOTH = ["kernelLog", "cuda"]
 
 
@@ -37,6 +39,7 @@ def test_what_is_not_said_is_as_the_xids_row_says() -> None:
     told = effect({"mode": "slow", "delay_microseconds": 5, "classes": "Q"}, 119)
     assert (told["mode"], told["classes"], told["delay_microseconds"]) == ("slow", "Q", 5)
     assert effect({"mode": "sticky"}, 119)["delay_microseconds"] == 0
+    assert effect({"delay_microseconds": 0, "mode": "hang"}, 119)["delay_microseconds"] == 0
 
 
 def test_it_may_come_as_text_from_a_command_line() -> None:
@@ -117,3 +120,30 @@ def test_a_refused_mode_is_answered_with_those_that_a_drill_can_show() -> None:
 def test_clients_give_up_when_the_load_says_so() -> None:
     options = yaml.safe_load(inference_probe.DOCUMENTATION)["options"]
     assert options["request_timeout"]["default"] == _cuda_effect.CLIENT_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"effects": ["cuda"]}, "both effects, and kernelLog is missing"),
+        ({"effects": ["kernelLog"]}, "both effects, and cuda is missing"),
+        ({"effects": []}, "kernelLog and cuda is missing"),
+        ({"duration": 119}, "would end after 119 s, and a drill may need 120 s"),
+    ],
+)
+def test_a_drill_needs_both_effects_and_time_to_see_them(more: dict[str, Any], said: str) -> None:
+    (found,) = effect({}, drill=True, **more)["problems"]
+    assert said in found
+    assert effect({}, **more)["problems"] == []
+
+
+def test_a_drills_shortest_fault_is_as_long_as_phase_five_waits_for_requests_to_fail() -> None:
+    role = yaml.safe_load((TREE / "roles/inference_check/defaults/main.yml").read_text())
+    assert role["inference_check_timeout"] == _cuda_effect.SHOWN_SECONDS
+
+
+def test_what_is_neither_a_mapping_nor_words_is_an_error_in_a_sentence() -> None:
+    with pytest.raises(
+        AnsibleFilterError, match="cuda is a mapping, or key=value,key=value, not 5"
+    ):
+        effect(5)
