@@ -126,6 +126,7 @@ class ListsAndWatches:
         if not self._watches:
             self.exhausted.set()
             threading.Event().wait(LIMIT)
+            return Response()
         return self._watches.pop(0)
 
 
