@@ -53,6 +53,13 @@ def second() -> Iterator[Path]:
     cluster("down", f"--folder={folder}")
 
 
+def last_words(folder: Path) -> str:
+    """The ends of what supervisor and node have logged: the cluster is gone after the test."""
+    files = [folder / "log/supervisor.log", folder / "log/gpu-node-1.log"]
+    files += sorted((folder / "nodes/gpu-node-1/log/lab").glob("*.log"))
+    return "\n".join(f"{file}:\n{file.read_text()[-3000:]}" for file in files if file.exists())
+
+
 def up(folder: Path) -> Any:
     return cluster("up", f"--folder={folder}", f"--plan={plan(folder.name, 243)}", "--timeout=180")
 
@@ -89,9 +96,7 @@ def test_a_node_that_loses_power_comes_back_with_another_boot_id(second: Path) -
     os.kill(int((second / "run/gpu-node-1.pid").read_text()), signal.SIGKILL)
     deadline = time.monotonic() + 180
     while subprocess.run(ask, check=True, capture_output=True, text=True).stdout == before:
-        assert time.monotonic() < deadline, (
-            "the node did not come back: " + (second / "log/gpu-node-1.log").read_text()[-2000:]
-        )
+        assert time.monotonic() < deadline, f"the node did not come back\n{last_words(second)}"
         time.sleep(0.2)
     ready = [*kubectl, "wait", "--for=condition=Ready", "node/gpu-node-1", "--timeout=120s"]
     subprocess.run(ready, check=True, capture_output=True)
