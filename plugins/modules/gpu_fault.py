@@ -195,10 +195,25 @@ def active(snapshot: Snapshot, effects: list[str]) -> tuple[bool, str]:
     return status.get("phase") == "Active" and line and armed, seen
 
 
-def armed(snapshot: Snapshot) -> bool:
-    """Whether the agent says that CUDA calls fail."""
-    faults = snapshot["fault"].values()
+def armed(faults: Iterable[Obj]) -> bool:
+    """Whether the agent says of one of them that CUDA calls fail."""
     return any(((f.get("status") or {}).get("cuda") or {}).get("armed") for f in faults)
+
+
+def of_run(run_id: str, name: str | None = None) -> Kind:
+    """The faults of a run, or the one of that name."""
+    label = f"faultline.dev/run={run_id}"
+    return Kind(FAULT.api_version, FAULT.kind, name=name, label_selector=label)
+
+
+def left_alone(cluster: Cluster, p: dict[str, Any]) -> list[Obj]:
+    """Pods that the injection must leave alone: none once CUDA calls fail by a fault of the run.
+
+    Effects may come one by one: what calls fail of may end its process while the line is written.
+    """
+    if not p["namespace"] or armed(cluster.list(of_run(p["run_id"]))):
+        return []
+    return cluster.list(Kind("v1", "Pod", p["namespace"]))
 
 
 def restarts(pod: Obj) -> int:
@@ -232,7 +247,7 @@ def present(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     if module.check_mode:
         planned = {"metadata": {"name": name}, "spec": wanted}
         return {"changed": not before, "fault": before or planned, "diff": diff}
-    pods = cluster.list(Kind("v1", "Pod", p["namespace"])) if p["namespace"] else []
+    pods = left_alone(cluster, p)
     if not before:
         api = connect(cluster, p["api_url"], p["api_token"])
         api.inject(p["xid"], request_of(p, name))
@@ -243,7 +258,7 @@ def present(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     def injected(now: Snapshot) -> tuple[bool, str]:
         good, seen = active(now, p["effects"])
         hurt = disturbed(pods, now.get("pods", {}).values())
-        if not before and not armed(now) and hurt:
+        if not before and not armed(now["fault"].values()) and hurt:
             raise WaitFailed(
                 f"Pods of {p['namespace']} were restarted or replaced before CUDA calls failed: "
                 f"{', '.join(hurt)} ({seen})."
@@ -260,8 +275,7 @@ def absent(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     p = module.params
     if not cluster.has(FAULT):
         return {"removed": []}
-    label = f"faultline.dev/run={p['run_id']}"
-    mine = Kind(FAULT.api_version, FAULT.kind, name=p["name"], label_selector=label)
+    mine = of_run(p["run_id"], p["name"])
     found = [fault["metadata"]["name"] for fault in cluster.list(mine)]
     diff = {"before": found, "after": []}
     if module.check_mode or not found:

@@ -119,21 +119,36 @@ def test_a_fault_that_failed_or_is_over_ends_the_wait_with_the_agents_words(
     assert result["msg"] == "The agent could not inject the fault: there is no GPU 7"
 
 
-def test_a_pod_that_restarts_before_calls_fail_spoils_the_injection(
-    service: Service, run: Run
-) -> None:
+def restart_while_injecting(service: Service) -> None:
+    """Let a pod restart at the moment of the injection."""
     service.api.put(pod("w1"))
     inject = service.inject
-    service.status = {"phase": "Pending"}
 
     def and_restart(xid: int, wanted: Object) -> Object:
         service.api.put(pod("w1", restarts=1))
         return inject(xid, wanted)
 
     service.inject = and_restart  # type: ignore[method-assign]
+
+
+def test_a_pod_that_restarts_before_calls_fail_spoils_the_injection(
+    service: Service, run: Run
+) -> None:
+    service.status = {"phase": "Pending"}
+    restart_while_injecting(service)
     result = run(gpu_fault, **(PRESENT | {"timeout": 20}), namespace="drill")
     assert result["failed"] is True
     assert "were restarted or replaced before CUDA calls failed: w1" in result["msg"]
+
+
+def test_a_pod_may_restart_once_calls_fail_by_another_fault_of_the_run(
+    service: Service, run: Run
+) -> None:
+    service.api.put(fault("run-1-cuda", {"xid": 79}, ACTIVE))
+    service.status = ACTIVE | {"cuda": {}}
+    restart_while_injecting(service)
+    only = {"effects": ["kernelLog"], "name": "run-1-kernellog", "namespace": "drill"}
+    assert run(gpu_fault, **PRESENT, **only)["changed"] is True
 
 
 @pytest.mark.parametrize(
