@@ -261,9 +261,11 @@ def test_a_mig_instance_is_what_the_entry_names_and_its_gpu_what_the_line_names(
 def test_an_xid_that_hangs_in_reality_hangs_and_may_be_told_not_to(machine: Machine) -> None:
     machine.fault("a", xid=119)
     machine.fault("b", xid=119, cuda={"mode": "sticky"})
-    first, second = machine.page.entries()
+    machine.fault("c", xid=119, cuda={"mode": "hang", "delayMicroseconds": 0})
+    first, second, third = machine.page.entries()
     assert (first.mode, first.delay_us, first.at_init) == ("hang", 6_000_000, True)
     assert (second.mode, second.delay_us) == ("sticky", 0)
+    assert (third.mode, third.delay_us) == ("hang", 0)
 
 
 def test_the_line_and_the_code_are_those_of_the_drivers_generation(machine: Machine) -> None:

@@ -18,7 +18,7 @@ from faultline_service import profiles
 
 TREE = Path(__file__).parents[3]
 GPU = "MIG-9d249f14-4b37-4b66-a3d1-6515ff5199fe"
-Install = Callable[[str], Path]
+Install = Callable[..., Path]
 
 
 def make(folder: Path, *words: str) -> str:
@@ -35,9 +35,9 @@ def install(tmp_path: Path) -> Install:
         shutil.copy(TREE / name, sources / name)
     (sources / "xid_profiles.json").write_text(json.dumps(profiles.table()))
 
-    def installed(version: str) -> Path:
-        make(sources / "service", "install", f"PREFIX={tmp_path / 'host'}", f"VERSION={version}")
-        return tmp_path / "host"
+    def installed(version: str, host: Path = tmp_path / "host") -> Path:
+        make(sources / "service", "install", f"PREFIX={host}", f"VERSION={version}")
+        return host
 
     return installed
 
@@ -79,11 +79,13 @@ class NoAnnotations(ast.NodeTransformer):
 
 
 def is_type(node: ast.AST) -> bool:
-    """Whether an expression can only be a type, or None in the place of one."""
+    """Whether an expression can only be a type, by its name too, or None in the place of one."""
     if isinstance(node, ast.Subscript):
-        return is_type(node.value) or getattr(node.value, "id", "")[:1].isupper()
-    if isinstance(node, ast.Name):
-        return isinstance(getattr(builtins, node.id, None), type)
+        return is_type(node.value)
+    if isinstance(node, (ast.Name, ast.Attribute)):
+        name = node.id if isinstance(node, ast.Name) else node.attr
+        camel = name[:1].isupper() and not name.isupper()
+        return camel or isinstance(getattr(builtins, name, None), type)
     return isinstance(node, ast.Constant) and node.value is None
 
 
@@ -116,6 +118,8 @@ def test_it_needs_no_newer_python_than_its_documentation_says(tmp_path: Path) ->
     [
         "Names = Callable[[str, str], tuple[str, str, str] | None]",
         "X = int | None",
+        "from pathlib import Path\nX = Path | Entry",
+        "import pathlib\nX = pathlib.Path | Entry",
         "match 1:\n    case 1: pass",
     ],
 )
@@ -132,7 +136,9 @@ def test_what_cannot_be_is_refused_with_a_sentence(install: Install) -> None:
 
 def test_it_starts_by_its_link_and_says_its_version(install: Install) -> None:
     tool = install("one") / "bin/faultline-shim"
-    done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=True)
+    # With that variable no Python writes byte code, whatever the link says.
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=True, env=env)
     assert done.stdout == "faultline-shim one\n"
     assert os.readlink(tool) == "../faultline-shim.d/one/service/faultline-shim"
     written = {p.name for p in tool.resolve().parents[1].rglob("*")}
@@ -149,15 +155,29 @@ def test_a_new_version_takes_the_place_of_the_old_one(install: Install) -> None:
 
 
 def test_what_lies_there_and_is_not_ours_stays_as_it_is(install: Install, tmp_path: Path) -> None:
-    folder = tmp_path / "host/faultline-shim.d/somebodys"
-    folder.mkdir(parents=True)
-    (folder / "data").write_text("dear")
+    folder, beside = tmp_path / "host/faultline-shim.d/somebodys", tmp_path / "linked"
+    for theirs in (folder, beside):
+        (theirs / "service").mkdir(parents=True)
+        (theirs / "service/faultline-shim").touch()
+        (theirs / "version").write_text("linked\n")
+        (theirs / "data").write_text("dear")
+    folder.with_name("linked").symlink_to(beside)
     (tmp_path / "host/bin").mkdir(0o2770)
     before = (tmp_path / "host/bin").stat().st_mode
     install("one")
     install("two")
-    assert (folder / "data").read_text() == "dear"
+    assert [(theirs / "data").read_text() for theirs in (folder, beside)] == ["dear", "dear"]
+    assert folder.with_name("linked").is_symlink()
     assert (tmp_path / "host/bin").stat().st_mode == before
+
+
+def test_the_name_of_its_folder_may_have_blanks(install: Install, tmp_path: Path) -> None:
+    host = install("two", install("one", tmp_path / "my host"))
+    tool = host / "bin/faultline-shim"
+    done = subprocess.run([tool, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == "faultline-shim two\n"
+    assert [p.name for p in (host / "faultline-shim.d").iterdir()] == ["two"]
+    assert not (tmp_path / "my").exists()
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o000])
