@@ -19,7 +19,8 @@ SERVING = "SQ"
 # After so many seconds a client of a drill gives up (request_timeout of the module
 # inference_probe): an engine that blocks longer never gets to say what is wrong.
 CLIENT_SECONDS = 30
-# So long phase 5 waits for requests to fail (inference_check_timeout), and the fault must last.
+# So long phase 5 may wait, and the fault must last: drill_verify_timeout, 60 s by default, for the
+# first CUDA call to fail, and as long again for the first request.
 SHOWN_SECONDS = 120
 EFFECTS = ("kernelLog", "cuda")
 MILLION = 1_000_000
@@ -79,7 +80,7 @@ def effect_of(
     problem, too. Raises FaultlineError for what is no XID, and for a `cuda` of another type.
     """
     row = profile(xid)
-    if cuda and not isinstance(cuda, (str, Mapping)):
+    if cuda is not None and not isinstance(cuda, (str, Mapping)):
         raise FaultlineError(f"cuda is a mapping, or key=value,key=value, not {cuda!r}.")
     read = ArgumentSpecValidator({"cuda": CUDA_OPTION}).validate({"cuda": cuda or {}})
     said = read.validated_parameters["cuda"] if not read.error_messages else {}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +138,16 @@ def test_a_drill_needs_both_effects_and_time_to_see_them(more: dict[str, Any], s
     assert effect({}, **more)["problems"] == []
 
 
-def test_a_drills_shortest_fault_is_as_long_as_phase_five_waits_for_requests_to_fail() -> None:
-    role = yaml.safe_load((TREE / "roles/inference_check/defaults/main.yml").read_text())
-    assert role["inference_check_timeout"] == _cuda_effect.SHOWN_SECONDS
+def test_a_drills_shortest_fault_is_as_long_as_phase_five_may_wait() -> None:
+    tasks = yaml.safe_load((TREE / "playbooks/phases/05_verify_fault.yml").read_text())
+    given = [v for task in tasks for k, v in task.get("vars", {}).items() if k.endswith("_timeout")]
+    waits = [re.fullmatch(r"{{ drill_verify_timeout \| default\((\d+)\) }}", v) for v in given]
+    assert sum(int(wait[1]) for wait in waits if wait) == _cuda_effect.SHOWN_SECONDS
+    assert all(waits)
 
 
-def test_what_is_neither_a_mapping_nor_words_is_an_error_in_a_sentence() -> None:
-    with pytest.raises(
-        AnsibleFilterError, match="cuda is a mapping, or key=value,key=value, not 5"
-    ):
-        effect(5)
+@pytest.mark.parametrize("cuda", [5, 0, False, [], ["mode=hang"]])
+def test_what_is_neither_a_mapping_nor_words_is_an_error_in_a_sentence(cuda: Any) -> None:
+    said = f"cuda is a mapping, or key=value,key=value, not {cuda!r}."
+    with pytest.raises(AnsibleFilterError, match=re.escape(said)):
+        effect(cuda)
