@@ -38,6 +38,14 @@ def test_the_sources_that_gpu_hosts_get_are_all_that_the_build_needs(tmp_path: P
     assert {file.name for file in made.iterdir()} == {"libfaultline.so", "selftest"}
 
 
+def test_a_folder_that_nothing_can_be_preloaded_from_is_refused(tmp_path: Path) -> None:
+    command = (*MAKE, str(TREE / "shim"), "install", f"PREFIX={tmp_path}/my shim")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "a path with a blank cannot be preloaded: choose one without" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "command",
     [
