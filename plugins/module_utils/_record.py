@@ -91,13 +91,13 @@ def take_over(results_dir: str, run_id: str | None, force: bool, check: bool) ->
     if not force and not (folder / "report.json").exists():
         _driver.refuse_if_driven(record, by)
     if not check:
-        _driver.end_left(record.get("driver"), [pid for pid in _outliving(folder) if pid])
+        _driver.end_left(record.get("driver"), _outliving(folder))
     return _write(folder, record, record | {"driver": by}, check)
 
 
-def _outliving(folder: Path) -> list[int | None]:
+def _outliving(folder: Path) -> list[int]:
     """Processes that belong to the run itself, by their pid files."""
-    return [_background.running(file) for file in folder.glob("*.pid")]
+    return [pid for file in folder.glob("*.pid") if (pid := _background.running(file))]
 
 
 def note(path: str, content: Mapping[str, Any], check: bool) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from ._conditions import ready
 INSTANCE = "app.kubernetes.io/instance"
 COMPONENT = "app.kubernetes.io/component"
 REPLICAS = "faultline.dev/replicas"
-COMPONENTS = ("nats", "etcd")
 
 
 def services(found: Iterable[Obj], components: Sequence[str]) -> list[Obj]:

@@ -81,7 +81,6 @@ from ..module_utils._client import GRAPH, Cluster, Kind, Obj
 from ..module_utils._errors import FaultlineError
 from ..module_utils._module import run
 from ..module_utils._services import (
-    COMPONENTS,
     INSTANCE,
     empty,
     owned,
@@ -220,7 +219,7 @@ def main() -> None:
             },
             "namespace": {"type": "str", "default": "dynamo-system"},
             "release": {"type": "str", "default": "dynamo-platform"},
-            "components": {"type": "list", "elements": "str", "default": list(COMPONENTS)},
+            "components": {"type": "list", "elements": "str", "default": ["nats", "etcd"]},
             "run_namespace": {"type": "str"},
             "shared": {"type": "bool", "default": False},
             "delete_volumes": {"type": "bool", "default": False},

@@ -20,18 +20,17 @@ Object = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 KUBECONFIG = os.environ.get("KUBECONFIG", "/var/lib/faultline-lab/lab/kubeconfig")
 OPERATOR = ("-n", "dynamo-system", "deployment/dynamo-platform-dynamo-operator-controller-manager")
-KIND = "dynamographdeployments.v1beta1.nvidia.com"
+KIND = "dynamographdeployments.{}.nvidia.com"
 PATH = f"{Path(sys.executable).parent}:/var/cache/faultline/bin:{os.environ['PATH']}"
 
 
-def output(*command: str, given: str | None = None) -> str:
+def output(*command: str) -> str:
     """What a program prints; raises CalledProcessError."""
     done = subprocess.run(
         command,
         check=True,
         capture_output=True,
         text=True,
-        input=given,
         cwd=ROOT,
         env=os.environ | {"KUBECONFIG": KUBECONFIG, "PATH": PATH},
     )
@@ -47,9 +46,8 @@ def shim(namespace: str, state: str) -> None:
 
 def graph(namespace: str, version: str = "v1beta1") -> Object:
     """The deployment, with its field managers."""
-    kind = f"dynamographdeployments.{version}.nvidia.com"
     where = ("-n", namespace, "-o", "json", "--show-managed-fields")
-    found: Object = json.loads(output("kubectl", "get", kind, "lab-model", *where))
+    found: Object = json.loads(output("kubectl", "get", KIND.format(version), "lab-model", *where))
     return found
 
 
@@ -88,7 +86,7 @@ def test_the_shim_comes_out_of_a_deployment_that_was_written_while_its_operator_
     # No admission webhook stands before the status; the API server cannot convert what each
     # manager owns, and drops it.
     written = ("--subresource=status", "--type=merge", '--patch={"status": {"state": "pending"}}')
-    output("kubectl", "patch", KIND, "lab-model", "-n", namespace, *written)
+    output("kubectl", "patch", KIND.format("v1beta1"), "lab-model", "-n", namespace, *written)
     assert "managedFields" not in graph(namespace)["metadata"]
     operator_back()
     shim(namespace, "absent")

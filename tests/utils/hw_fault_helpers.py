@@ -130,8 +130,11 @@ class HWFaultManager:
 
     def remember(self, **facts: Any) -> None:
         """Add facts to the record of the run, which a fresh process needs to undo it."""
-        mine = {"namespace": self.namespace, "graph": self.deployment_name}
-        mine |= {"cluster": self.cluster.address}
+        mine = {
+            "namespace": self.namespace,
+            "graph": self.deployment_name,
+            "cluster": self.cluster.address,
+        }
         facts = mine | {key: value for key, value in facts.items() if value is not None}
         driver = _driver.describe(os.getpid())
         _record.keep(str(self.results_dir), self.run_id, facts, False, driver)

@@ -7,8 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
+from ansible_collections.faultline.gpu.plugins.module_utils import _driver
 
 from tests.utils.roles import TREE
 
@@ -18,6 +21,7 @@ NATS = {
     "tasks": "restore_services",
     "needs": "services_restarted",
 }
+DRIVER = {"pid": 4711, "start_ticks": 815}
 RUN = {"run_id": "run-1", "namespace": "n", "graph": "g", "target_node": "a"}
 
 
@@ -32,6 +36,11 @@ def way_back(folder: Path, *steps: dict[str, object]) -> str:
     told = {"ansible.builtin.debug": {"msg": kept}}
     play = {"hosts": "localhost", "gather_facts": False, "tasks": [undo, told]}
     play["vars"] = {"drill_run": RUN | {"services_restarted": True}, "drill_path": str(folder)}
+    return played(folder, play)
+
+
+def played(folder: Path, play: dict[str, Any]) -> str:
+    """What ansible-playbook says to a play, far from every cluster."""
     (folder / "play.yml").write_text(yaml.safe_dump([play]))
     done = subprocess.run(
         [str(Path(sys.executable).parent / "ansible-playbook"), str(folder / "play.yml")],
@@ -62,3 +71,25 @@ def test_the_report_is_given_what_counts_by_itself() -> None:
     assert report["before_after"]["not_undone"] == "{{ drill_not_undone | default([]) }}"
     steps = next(t for t in tasks if t["name"] == "Undo, step by step")["loop"]
     assert [s["what"] for s in steps if s.get("unseen")] == [NATS["what"]]
+
+
+def test_what_works_for_a_run_bears_its_drivers_mark_from_its_beginning_on(tmp_path: Path) -> None:
+    shown = [
+        {"ansible.builtin.command": "printenv FAULTLINE_DRIVER", "register": "seen"},
+        {"ansible.builtin.debug": {"msg": "marked '{{ seen.stdout }}'"}},
+    ]
+    begun = {"ansible.builtin.set_fact": {"drill_run": {"driver": DRIVER}}}
+    play = {"hosts": "localhost", "gather_facts": False, "tasks": [*shown, begun, *shown]}
+    play["vars_files"] = [str(TREE / "playbooks/vars/defaults.yml")]
+    play["environment"] = "{{ drill_environment }}"
+    said = played(tmp_path, play)
+    assert "marked ''" in said
+    assert f"marked '{_driver.mark(DRIVER)}'" in said
+
+
+@pytest.mark.parametrize("name", ["drill", "cleanup"])
+def test_every_play_of_a_run_gives_that_mark_to_what_works_for_it(name: str) -> None:
+    plays = yaml.safe_load((TREE / f"playbooks/{name}.yml").read_text())
+    own = [play for play in plays if "hosts" in play]
+    assert {play["environment"] for play in own} == {"{{ drill_environment }}"}
+    assert all("vars/defaults.yml" in play["vars_files"] for play in own)
