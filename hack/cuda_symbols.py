@@ -15,6 +15,37 @@ from pathlib import Path
 HEADERS = ("cuda.h", "cudaGL.h", "cudaEGL.h", "cudaVDPAU.h")
 # Of cudaProfiler.h, which no wheel has.
 PROFILER = {"cuProfilerInitialize", "cuProfilerStart", "cuProfilerStop"}
+# In no header and no binding, but exported by the libraries of driver 580.159.04 (tests/gpu writes
+# what a driver exports and the list lacks to machine.json). Most are older versions of functions of
+# NVML, which old programs are still linked to.
+UNDECLARED = {
+    "cuEGLApiInit",
+    "cuMemGetAttribute",
+    "cuMemGetAttribute_v2",
+    "nvmlComputeInstanceGetInfo",
+    "nvmlDeviceGetAttributes",
+    "nvmlDeviceGetComputeRunningProcesses",
+    "nvmlDeviceGetCount",
+    "nvmlDeviceGetGpuInstancePossiblePlacements",
+    "nvmlDeviceGetGraphicsRunningProcesses",
+    "nvmlDeviceGetGridLicensableFeatures",
+    "nvmlDeviceGetGridLicensableFeatures_v2",
+    "nvmlDeviceGetGridLicensableFeatures_v3",
+    "nvmlDeviceGetHandleByIndex",
+    "nvmlDeviceGetHandleByPciBusId",
+    "nvmlDeviceGetMPSComputeRunningProcesses",
+    "nvmlDeviceGetNvLinkRemotePciInfo",
+    "nvmlDeviceGetPciInfo",
+    "nvmlDeviceGetPciInfo_v2",
+    "nvmlDeviceRemoveGpu_v2",
+    "nvmlEventSetWait",
+    "nvmlGetBlacklistDeviceCount",
+    "nvmlGetBlacklistDeviceInfoByIndex",
+    "nvmlInit",
+    "nvmlInit_v2",
+    "nvmlInternalGetExportTable",
+    "nvmlVgpuInstanceGetLicenseInfo",
+}
 # Inline helper of cuda.h that nobody exports; a function of Windows.
 NOT_EXPORTED = ("cuGetProcAddress_v2_ptsz", "cuWGLGetDevice")
 
@@ -31,6 +62,8 @@ RULES = (
         r"|Array(|3D)(Create|GetDescriptor)|TexRef([GS]etAddress|SetAddress2D))$",
         "P",
     ),
+    # In no header: what their arguments are is not known.
+    (r"cuEGLApiInit|cuMemGetAttribute|nvmlInternal", "P"),
     (r"cuGetError(String|Name)|cuDriverGetVersion|cuGetProcAddress|cuGetExportTable|cudbg", "P"),
     (r"cuInit$|cuDevicePrimaryCtx(Retain|Reset)|cu(|GL|VDPAU|Green)CtxCreate", "I"),
     (r"cuDev|cuGLGetDevices|cuVDPAUGetDevice", "P"),
@@ -98,7 +131,7 @@ def zeroed(name: str) -> str:
 
 def main() -> None:
     """Print the list."""
-    folder, names = Path(sys.argv[1]), set(PROFILER)
+    folder, names = Path(sys.argv[1]), PROFILER | UNDECLARED
     for header in (h for name in HEADERS for h in folder.rglob(name)):
         names |= driver_names(header.read_text())
     for binding in folder.rglob("pynvml.py"):
@@ -108,7 +141,8 @@ def main() -> None:
     print(
         "# Made by hack/cuda_symbols.py from the headers of CUDA 12.0, 12.4, 12.9 and 13.5 on PyPI"
     )
-    print("# and from nvidia-ml-py 13.615. The shim, its tests and the fake driver use this list.")
+    print("# and from nvidia-ml-py 13.615; some that no header has from driver 580.159.04.")
+    print("# The shim, its tests and the fake driver use this list.")
     for name in sorted(names):
         if not name.endswith(("_t", "_st", "_fn")) and name not in NOT_EXPORTED:
             print(name, class_of(name), zeroed(name))

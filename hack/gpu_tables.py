@@ -167,6 +167,21 @@ def toggle(results: Results) -> str:
     return markdown(("fault", "samples", "p50 µs", "p99 µs", "most µs"), rows)
 
 
+def modes(results: Results) -> str:
+    """What each mode, qualifier and target did to processes on the GPU."""
+    rows = [
+        (
+            name.replace("_", " "),
+            row["what"],
+            "as expected"
+            if row["held"]
+            else f"**{row.get('error') or row['seen']}**, expected {row.get('expected')}",
+        )
+        for name, row in results["modes"]["rows"].items()
+    ]
+    return markdown(("scenario", "what is expected", "seen"), rows)
+
+
 def bars(results: Results) -> str:
     """Bars that the measurements must clear, and whether they do."""
     unexplained = golden_tables.unexplained(golden_tables.of_this_tree(results))
@@ -174,6 +189,7 @@ def bars(results: Results) -> str:
     worst = max(ratios, key=lambda op: ratios[op])
     lost = sum(row.get("missed_calls", 0) for row in results["missed"]["workloads"].values())
     late = max(row["upper_us"]["p99"] for row in results["toggle"].values())
+    others = sum(not row["held"] for row in results["modes"]["rows"].values())
     rows = [
         (
             f"differences not explained ({golden_tables.how(results)})",
@@ -189,6 +205,7 @@ def bars(results: Results) -> str:
         ),
         ("calls missed", "0", lost, lost == 0),
         ("toggle latency p99", f"≤ {BAR_TOGGLE_US} µs", late, late <= BAR_TOGGLE_US),
+        ("modes and targets that did something else", "0", others, others == 0),
     ]
     return markdown(
         ("what", "bar", "result", ""),
@@ -211,6 +228,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "armed": armed,
     "missed": missed,
     "toggle": toggle,
+    "modes": modes,
 }
 
 

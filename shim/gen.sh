@@ -5,8 +5,9 @@
 set -eu
 list=$1 arch=$2 out=$3 pool=256
 gen=$(dirname "$0")/gen
-awk -v pool=$pool -f "$gen/common.awk" -f "$gen/names.awk" "$list" > "$out/names.inc.new"
+awk -f "$gen/order.awk" "$gen/hot.txt" "$list" > "$out/ordered"
+awk -v pool=$pool -f "$gen/common.awk" -f "$gen/names.awk" "$out/ordered" "$list" > "$out/names.inc.new"
 awk -v pool=$pool -f "$gen/common.awk" -f "$gen/$arch.awk" -f "$gen/trampolines.awk" \
-    "$list" > "$out/trampolines.S.new"
+    "$out/ordered" > "$out/trampolines.S.new"
 mv "$out/names.inc.new" "$out/names.inc"
 mv "$out/trampolines.S.new" "$out/trampolines.S"

@@ -7,7 +7,9 @@ function go(target) {
     printf "  b %s\n", target
 }
 function resolver(slot) {
+    aside()
     printf ".Lr%d: hint #34\n  mov w17, #%d\n  b fl_resolve\n", slot, slot
+    back()
 }
 function check(unless) {
     printf "  adrp x16, fl_control\n  ldr x16, [x16, #:lo12:fl_control]\n"
@@ -16,11 +18,17 @@ function check(unless) {
 function target(slot) {
     printf "  adrp x16, fl_slots+%d\n  ldr x16, [x16, #:lo12:fl_slots+%d]\n", 8 * slot, 8 * slot
 }
+function slow(at, slot, entry) {
+    printf "%s: mov w17, #%d\n  b %s\n", at, slot, entry
+}
 # The fast path: load, compare, a jump that is never taken, an indirect jump.
 function plain(slot) {
     check(".Ls" slot)
     target(slot)
-    printf "  br x16\n.Ls%d: mov w17, #%d\n  b fl_slow\n", slot, slot
+    print "  br x16"
+    aside()
+    slow(".Ls" slot, slot, "fl_slow")
+    back()
 }
 function looking(slot) {
     printf "  adrp x16, fl_mapped\n  ldr w17, [x16, #:lo12:fl_mapped]\n  cbz w17, .Ls%d\n", slot
@@ -35,8 +43,11 @@ function waiting(slot) {
     printf "  blr x16\n  ldp x29, x30, [sp], #16\n  .cfi_def_cfa_offset 0\n"
     printf "  .cfi_restore x29\n  .cfi_restore x30\n"
     check(".La" slot)
-    printf "  ret\n.La%d: mov w17, #%d\n  b fl_after\n", slot, slot
-    printf ".Ls%d: mov w17, #%d\n  b fl_slow\n  .cfi_endproc\n", slot, slot
+    print "  ret\n  .cfi_endproc"
+    aside()
+    slow(".La" slot, slot, "fl_after")
+    slow(".Ls" slot, slot, "fl_slow")
+    back()
 }
 function notes() {
     print "  .section .note.GNU-stack, \"\", %progbits"

@@ -7,13 +7,20 @@ function go(target) {
     printf "  jmp %s\n", target
 }
 function resolver(slot) {
+    aside()
     printf ".Lr%d: endbr64\n  movl $%d, %%r11d\n  jmp fl_resolve\n", slot, slot
+    back()
+}
+function slow(at, slot, entry) {
+    printf "%s: movl $%d, %%r11d\n  jmp %s\n", at, slot, entry
 }
 # The fast path: load, compare, a jump that is never taken, an indirect jump.
 function plain(slot) {
     printf "  movq fl_control(%%rip), %%r11\n  cmpl $0, (%%r11)\n  jne .Ls%d\n", slot
     printf "  jmp *fl_slots+%d(%%rip)\n", 8 * slot
-    printf ".Ls%d: movl $%d, %%r11d\n  jmp fl_slow\n", slot, slot
+    aside()
+    slow(".Ls" slot, slot, "fl_slow")
+    back()
 }
 function looking(slot) {
     printf "  cmpl $0, fl_mapped(%%rip)\n  je .Ls%d\n", slot
@@ -25,8 +32,11 @@ function waiting(slot) {
     printf "  subq $8, %%rsp\n  .cfi_def_cfa_offset 16\n"
     printf "  call *fl_slots+%d(%%rip)\n  addq $8, %%rsp\n  .cfi_def_cfa_offset 8\n", 8 * slot
     printf "  movq fl_control(%%rip), %%r11\n  cmpl $0, (%%r11)\n  jne .La%d\n  ret\n", slot
-    printf ".La%d: movl $%d, %%r11d\n  jmp fl_after\n", slot, slot
-    printf ".Ls%d: movl $%d, %%r11d\n  jmp fl_slow\n  .cfi_endproc\n", slot, slot
+    print "  .cfi_endproc"
+    aside()
+    slow(".La" slot, slot, "fl_after")
+    slow(".Ls" slot, slot, "fl_slow")
+    back()
 }
 function notes() {
     print "  .section .note.GNU-stack, \"\", @progbits"

@@ -7,7 +7,7 @@ _Static_assert(FL_AT_state_last_function + FL_SIZE_state_last_function <= FL_STA
 
 /* The evidence object; its layout is data/page_layout.def. Zero until the first use. */
 FL_PUBLIC unsigned char faultline_state[FL_STATE_SIZE] __attribute__((aligned(64)));
-/* Calls by slot, in the order of data/cuda_symbols.txt; counted when FAULTLINE_COUNT=1. */
+/* Calls by slot, in the order of gen/order.awk; counted when FAULTLINE_COUNT=1. */
 FL_PUBLIC uint64_t faultline_calls[FL_CALLS] __attribute__((aligned(64)));
 
 static const char build_id[] = FAULTLINE_BUILD_ID;

@@ -10,6 +10,7 @@ static const struct {
 } names[] = {
 #include "names.inc"
 };
+static const uint16_t by_name[] = {FL_BY_NAME}; /* slots, in the order of their names' bytes */
 
 _Static_assert(FL_NAMES + FL_POOL <= FL_CALLS, "faultline_calls is too small");
 
@@ -64,14 +65,14 @@ static int compare(const char *a, const char *b)
     return (unsigned char)*a - (unsigned char)*b;
 }
 
-/* Slot of a name, or -1. The list is sorted by byte value. */
+/* Slot of a name, or -1. */
 int fl_slot_of(const char *name)
 {
     int low = 0, high = FL_NAMES - 1;
     while (low <= high) {
-        int middle = (low + high) / 2, order = compare(name, names[middle].name);
+        int middle = (low + high) / 2, order = compare(name, names[by_name[middle]].name);
         if (!order)
-            return middle;
+            return by_name[middle];
         if (order < 0)
             high = middle - 1;
         else

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import Machine, listed, output
+from conftest import TREE, Machine, listed, output
 
 # A page of the biggest kind that a kernel of the architecture may have.
 BIGGEST_PAGE = {"native": 0x1000, "aarch64": 0x10000}
@@ -108,3 +108,15 @@ def test_its_segments_begin_at_pages_of_the_biggest_kind(library: Path) -> None:
         r"^  LOAD .* (0x[0-9a-f]+)$", output("readelf", "-lW", str(library)), re.MULTILINE
     )
     assert {int(align, 16) % BIGGEST_PAGE[name] for align in loads} == {0}
+
+
+def test_the_trampolines_that_a_step_needs_stand_together(library: Path) -> None:
+    lines = (TREE / "shim/gen/hot.txt").read_text().splitlines()
+    hot = {line for line in lines if not line.startswith("#")}
+    lines = output("nm", "-D", "--defined-only", str(library)).splitlines()
+    symbols = [line.split() for line in lines]
+    at = {name: int(address, 16) for address, _, name in symbols}
+    trampolines = sorted(address for name, address in at.items() if name.startswith(("cu", "nvml")))
+    places = sorted(at[name] for name in hot)
+    assert places == trampolines[: len(hot)]
+    assert places[-1] - places[0] < 4096

@@ -286,6 +286,7 @@ NOT_CALLED = (
     (r"cuCheckpoint", "it stops the very process that measures"),
     (r"cuLogicalEndpoint|cuFabric", "it is about a fabric of several machines"),
     (r"cu\w*(EGL|Egl|VDPAU)|cu(Graphics)?GL", "it needs a window system"),
+    (r"cuMemGetAttribute", "no header says what its arguments are"),
 )
 # Functions after which nothing more can be learnt in the same process.
 ALONE = re.compile(r"cuCtx(Destroy|Detach)|cuDevicePrimaryCtxRe(lease|set)")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times operations of PyTorch on demand: reads `OPERATION COUNT`, prints microseconds."""
+"""Times operations of PyTorch on demand: reads `OPERATION SIZE CHUNKS`, prints microseconds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from .results import median
 
 Operation = Callable[[], Any]
 
@@ -23,7 +25,7 @@ def operations(torch: Any) -> dict[str, Operation]:
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for _ in range(20):
+        for _ in range(2):  # so few that the call takes longer than the GPU
             x.add_(1)
     current = torch.cuda.current_stream()
 
@@ -46,26 +48,31 @@ def operations(torch: Any) -> dict[str, Operation]:
     }
 
 
+def chunks(operation: Operation, wait: Operation, size: int, number: int) -> list[float]:
+    """Microseconds of one operation in each of `number` chunks of `size`; a chunk ends when the GPU
+    has done it. The first two of a turn are not counted: the GPU may have worked for another."""
+    found = []
+    for _ in range(number + 2):
+        begun = time.perf_counter_ns()
+        for _ in range(size):
+            operation()
+        wait()
+        found.append((time.perf_counter_ns() - begun) / size / 1000)
+    return found[2:]
+
+
 def main() -> None:
-    """Obey until stdin ends."""
-    cores = [int(core) for core in os.environ["FAULTLINE_CORES"].split(",")]
+    """Obey until stdin ends. The thread that times stays on one core, the driver's do not."""
     import torch
 
     table = operations(torch)
-    os.sched_setaffinity(0, cores)
+    os.sched_setaffinity(0, [int(os.environ["FAULTLINE_CORE"])])
     gc.disable()
     print("ready", flush=True)
     for line in sys.stdin:
-        name, count = line.split()
-        run, repeats = table[name], range(int(count))
-        for _ in range(len(repeats) // 5 + 1):
-            run()
-        torch.cuda.synchronize()
-        begun = time.perf_counter()
-        for _ in repeats:
-            run()
-        torch.cuda.synchronize()
-        print((time.perf_counter() - begun) / len(repeats) * 1e6, flush=True)
+        name, size, number = line.split()
+        times = chunks(table[name], torch.cuda.synchronize, int(size), int(number))
+        print(median(times), flush=True)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,12 @@ class Driver:
         cuts = (text[:8], text[8:12], text[12:16], text[16:20], text[20:])
         return f"GPU-{'-'.join(cuts)}"
 
+    def count(self) -> int:
+        """Number of devices."""
+        number = ctypes.c_int(0)
+        self.need("cuDeviceGetCount", ctypes.byref(number))
+        return number.value
+
     def pci(self, ordinal: int = 0) -> str:
         """PCI address of a device, `0000:1a:00.0`."""
         text = ctypes.create_string_buffer(32)

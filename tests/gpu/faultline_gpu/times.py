@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cost of the idle shim: the same operations in processes with and without it, turn by turn.
 
-Usage: times FILE [SECONDS]. Four processes live at the same time and work one after the other in
-short blocks: without a preload, without one again (how much two equal processes differ), with the
-idle shim, and with a shim of the kind that came before. Several generations of processes, because
-two processes may differ for good.
+Usage: times FILE [SECONDS]. A generation is four processes that work one after the other in short
+turns: without a preload, without one again (how much two equal processes differ), with the idle
+shim, and with a shim of the kind that came before. Two processes may differ for good, by where
+their code and data came to lie; so there are many generations, several alive at a time.
 """
 
 from __future__ import annotations
@@ -23,15 +23,19 @@ from . import arming, launch, results
 from .signatures import TREE
 
 VARIANTS = ("absent", "absent_again", "inert", "predecessor")
-BLOCKS = {
-    "launch": 3000,
-    "launch_sync": 1500,
-    "copy_to_host": 1500,
-    "allocate_free": 150,
-    "graph_replay": 1000,
-    "stream_query": 20000,
+# Operations in a chunk of one to three milliseconds, and chunks in a turn. What is kept of
+# a turn is the median of its chunks: an interrupt spoils a chunk, not the turn.
+CHUNKS = {
+    "launch": 200,
+    "launch_sync": 80,
+    "copy_to_host": 120,
+    "allocate_free": 15,
+    "graph_replay": 100,
+    "stream_query": 2000,
 }
-GENERATIONS, ROUNDS = 5, 16
+TURN = 7
+WAVES, GENERATIONS = 3, 4
+START_S = 20.0  # a wave needs about so long until all its processes are ready
 
 
 class Bench:
@@ -55,10 +59,10 @@ class Bench:
             raise RuntimeError(f"bench ended with {self.process.wait()}")
         return line.strip()
 
-    def time(self, operation: str, count: int) -> float:
-        """Microseconds of one operation."""
+    def time(self, operation: str) -> float:
+        """Microseconds of one operation, in one turn."""
         assert self.process.stdin
-        self.process.stdin.write(f"{operation} {count}\n")
+        self.process.stdin.write(f"{operation} {CHUNKS[operation]} {TURN}\n")
         self.process.stdin.flush()
         return round(float(self.read()), 4)
 
@@ -72,8 +76,8 @@ def environments(folder: Path) -> dict[str, dict[str, str]]:
     )
     toggle = folder / "toggle"
     toggle.write_text("0\n")
-    cores = sorted(os.sched_getaffinity(0))[-3:-1] or sorted(os.sched_getaffinity(0))
-    plain = arming.plain() | {"FAULTLINE_CORES": ",".join(map(str, cores))}
+    core = sorted(os.sched_getaffinity(0))[-1]
+    plain = arming.plain() | {"FAULTLINE_CORE": str(core)}
     preload = {"LD_PRELOAD": str(old), "PREDECESSOR_TOGGLE": str(toggle)}
     return {
         "absent": plain,
@@ -83,25 +87,24 @@ def environments(folder: Path) -> dict[str, dict[str, str]]:
     }
 
 
-def generation(
-    environment: dict[str, dict[str, str]], rounds: int, until: float
-) -> list[dict[str, dict[str, float]]]:
-    """Rounds of one set of processes: operation to variant to microseconds."""
-    found: list[dict[str, dict[str, float]]] = []
-    running = {variant: Bench(environment[variant]) for variant in VARIANTS}
+def wave(
+    environment: dict[str, dict[str, str]], until: float
+) -> list[list[dict[str, dict[str, float]]]]:
+    """Rounds of several generations until the time is over: each operation to variant to
+    microseconds. The processes start together and take turns."""
+    found: list[list[dict[str, dict[str, float]]]] = [[] for _ in range(GENERATIONS)]
+    running = [{v: Bench(environment[v]) for v in VARIANTS} for _ in found]
     try:
-        for bench in running.values():
+        for bench in itertools.chain.from_iterable(each.values() for each in running):
             bench.read()
-        for number in range(rounds):
+        for number in itertools.count():
             order = [*VARIANTS[number % 4 :], *VARIANTS[: number % 4]]
-            times = {
-                op: {v: running[v].time(op, count) for v in order} for op, count in BLOCKS.items()
-            }
-            found.append(times)
-            if time.monotonic() > until:
-                break
+            for rounds, benches in zip(found, running, strict=True):
+                if time.monotonic() > until:
+                    return found
+                rounds.append({op: {v: benches[v].time(op) for v in order} for op in CHUNKS})
     finally:
-        for bench in running.values():
+        for bench in itertools.chain.from_iterable(each.values() for each in running):
             bench.process.kill()
             bench.process.communicate()
     return found
@@ -112,7 +115,7 @@ def summary(generations: list[list[dict[str, dict[str, float]]]]) -> dict[str, A
     of the rounds' ratios, with the limits between which nine of ten such medians lie when
     generations and rounds are drawn anew."""
     chance, found = random.Random(1), {}
-    for operation in BLOCKS:
+    for operation in CHUNKS:
         rounds = [[one[operation] for one in each] for each in generations]
         flat = list(itertools.chain.from_iterable(rounds))
         if not flat:
@@ -146,13 +149,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="faultline-times-") as name:
         environment = environments(Path(name))
         generations: list[list[dict[str, dict[str, float]]]] = []
-        while len(generations) < GENERATIONS and time.monotonic() < until - 15:
-            generations.append(generation(environment, ROUNDS, until))
+        for number in range(WAVES):
+            left = until - time.monotonic()
+            if left < START_S:
+                break
+            generations += wave(environment, time.monotonic() + left / (WAVES - number))
             found = summary(generations)
             table = {
                 "summary": found,
-                "blocks": BLOCKS,
-                "cores": environment["absent"]["FAULTLINE_CORES"],
+                "chunks": CHUNKS,
+                "turn": TURN,
+                "core": environment["absent"]["FAULTLINE_CORE"],
                 "generations": generations,
             }
             results.write(path, table)

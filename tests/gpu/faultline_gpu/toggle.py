@@ -3,17 +3,16 @@
 
 Usage: toggle FILE [SECONDS]. A reader polls a cheap driver call without a pause. `upper` counts
 from before the writer began to write, `lower` from after it had returned; its last store, which
-arms the page, lies between the two. One process gives the samples of a fault that heals; a sticky
-one is for good, so each of its samples needs a process of its own.
+arms the page, lies between the two. One process gives the samples of a fault that heals. A sticky
+one is for good, so each of its samples needs a process of its own; those start many at a time, and
+are then faulted one by one, while none starts and no other polls.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from .counts import SOURCES
 from .driver import Driver
 from .faults import FAULTS
 
-SAMPLES, STICKY_SAMPLES = 1000, 100
-CORES_PER_SAMPLE = 3  # reader, writer, and room for whoever starts the next
+SAMPLES = 1000
+TOGETHER = 24  # readers of a sticky fault that live at a time
 CODE = FAULTS["trap"].code
 
 
@@ -39,7 +38,6 @@ class Reader:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        self.expect("ready")
 
     def expect(self, word: str) -> list[str]:
         """Its next line. Raises RuntimeError when that does not begin with `word`."""
@@ -49,9 +47,16 @@ class Reader:
             raise RuntimeError(f"the reader said {line}, expected {word}")
         return line
 
+    def tell(self) -> None:
+        """Make it go on."""
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
     def sample(self, entry: arming.Entry) -> tuple[float, float]:
-        """Arm, and wait for the failure: microseconds, upper and lower."""
-        time.sleep(0.0005)
+        """Arm while it polls, and wait for the failure: microseconds, upper and lower."""
+        self.tell()
+        self.expect("polling")
         before = time.monotonic_ns()
         self.page.write([entry])
         after = time.monotonic_ns()
@@ -59,11 +64,9 @@ class Reader:
         return (at - before) / 1000, (at - after) / 1000
 
     def heal(self) -> None:
-        """Disarm, and wait until it polls again."""
-        assert self.process.stdin
+        """Disarm, and wait until its calls work again."""
         self.page.write([])
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
+        self.tell()
         self.expect("ready")
 
     def end(self) -> None:
@@ -76,6 +79,7 @@ def healing(program: Path, page: Path, uuid: str, until: float) -> list[tuple[fl
     """Samples of a transient fault, all in one process."""
     reader, samples = Reader(program, page), list[tuple[float, float]]()
     try:
+        reader.expect("ready")
         while len(samples) < SAMPLES and time.monotonic() < until:
             samples.append(reader.sample(arming.entry(uuid, CODE, mode="transient")))
             reader.heal()
@@ -84,17 +88,17 @@ def healing(program: Path, page: Path, uuid: str, until: float) -> list[tuple[fl
     return samples
 
 
-def sticky(
-    program: str, folder: str, uuid: str, number: int, until: float
-) -> tuple[float, float] | None:
-    """One sample of a sticky fault, in a new process; None when the time is over."""
-    if time.monotonic() > until:
-        return None
-    reader = Reader(Path(program), Path(folder) / f"page-{number}")
+def sticky(program: Path, folder: Path, uuid: str, number: int) -> list[tuple[float, float]]:
+    """Samples of a sticky fault, each in a new process with a page of its own."""
+    folder.mkdir(exist_ok=True)
+    readers = [Reader(program, folder / f"page-{n}") for n in range(number)]
     try:
-        return reader.sample(arming.entry(uuid, CODE))
+        for reader in readers:
+            reader.expect("ready")
+        return [reader.sample(arming.entry(uuid, CODE)) for reader in readers]
     finally:
-        reader.end()
+        for reader in readers:
+            reader.end()
 
 
 def summary(samples: list[tuple[float, float]]) -> dict[str, Any]:
@@ -125,14 +129,13 @@ def main() -> None:
         healed = healing(program, Path(name) / "page", uuid, until)
         table["transient"] = summary(healed) | {"raw": [round(u, 1) for u, _ in healed]}
         results.write(path, table)
-        with ProcessPoolExecutor(max(1, min(6, (os.cpu_count() or 1) // CORES_PER_SAMPLE))) as pool:
-            tasks = [
-                pool.submit(sticky, str(program), name, uuid, n, until)
-                for n in range(STICKY_SAMPLES)
-            ]
-            samples = [found for task in tasks if (found := task.result())]
-        table["sticky"] = summary(samples) | {"raw": [round(u, 1) for u, _ in samples]}
-        results.write(path, table)
+        samples: list[tuple[float, float]] = []
+        longest = 0.0
+        while len(samples) < SAMPLES and (begun := time.monotonic()) + 1.5 * longest < until:
+            samples += sticky(program, Path(name) / str(len(samples)), uuid, TOGETHER)
+            table["sticky"] = summary(samples) | {"raw": [round(u, 1) for u, _ in samples]}
+            results.write(path, table)
+            longest = max(longest, time.monotonic() - begun)
     launch.show({kind: {k: v for k, v in row.items() if k != "raw"} for kind, row in table.items()})
 
 

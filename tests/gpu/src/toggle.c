@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Polls the driver as fast as it can and says when it first failed: `CODE NANOSECONDS` of
- * CLOCK_MONOTONIC, one line per failure. Prints `ready` once it polls. After a line on stdin it
- * waits until calls work again, prints `ready` and goes on; it ends with its input. */
+ * Polls the driver as fast as it can and says when it first failed. Prints `ready` once calls work;
+ * after a line on stdin `polling`, and then, at the first failure, `CODE NANOSECONDS` of
+ * CLOCK_MONOTONIC. After another line it begins again; it ends with its input. */
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -41,6 +41,9 @@ int main(void)
         while ((code = query(NULL)) && code != NOT_READY)
             ;
         puts("ready");
+        if (!fgets(line, sizeof(line), stdin))
+            break;
+        puts("polling");
         while (!(code = query(NULL)) || code == NOT_READY)
             ;
         int64_t at = now();

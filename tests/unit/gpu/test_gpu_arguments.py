@@ -28,10 +28,13 @@ class Recorder:
                 argument._obj.value = 0x1000
 
 
-def test_every_driver_function_of_the_list_has_a_signature_or_needs_a_window_system() -> None:
+def test_every_driver_function_of_the_list_has_a_signature_or_a_reason_not_to_be_called() -> None:
     without = set(classes()) - set(signatures())
     assert set(signatures()) < set(classes())
-    assert {not_called(name) for name in without} == {"it needs a window system"}
+    assert {not_called(name) for name in without} == {
+        "it needs a window system",
+        "no header says what its arguments are",
+    }
 
 
 @pytest.mark.parametrize("name", list(signatures()))

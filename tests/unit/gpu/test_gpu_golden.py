@@ -141,6 +141,15 @@ def test_the_list_of_functions_says_what_its_rules_say() -> None:
     assert rows == wanted
 
 
+def test_every_function_that_the_measured_driver_exports_is_in_the_list() -> None:
+    lines = (TREE / "data/cuda_symbols.txt").read_text().splitlines()
+    listed = {line.split()[0] for line in lines if not line.startswith("#")}
+    facts = json.loads((TREE / "tests/gpu/results/machine.json").read_text())["machine"]
+    for library in facts["exports"].values():
+        assert library["exported"] > 300
+        assert set(library["unlisted"]) <= listed
+
+
 def test_the_page_about_the_shim_shows_the_checked_in_results(
     results: dict[str, dict[str, Any]],
 ) -> None:

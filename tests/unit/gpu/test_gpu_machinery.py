@@ -9,13 +9,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-from faultline_gpu import armed, arming, counts, diff, inert, launch, missed, results, times, toggle
+from faultline_gpu import (
+    armed,
+    arming,
+    bench,
+    counts,
+    diff,
+    inert,
+    launch,
+    missed,
+    modes,
+    results,
+    times,
+    toggle,
+)
 from faultline_gpu import run as parts
 from faultline_gpu.faults import FAULTS
 from faultline_gpu.golden import Golden
@@ -239,12 +251,12 @@ def poller(lab: Path) -> Path:
 
 
 def test_toggle_latency_is_that_of_the_first_failing_call(lab: Path, poller: Path) -> None:
-    sample = partial(toggle.sticky, str(poller), str(lab), GPU)
-    upper, lower = sample(1, time.monotonic() + 30) or (0, 0)
-    assert 0 < upper < 5e6
-    assert lower < upper
-    assert sample(2, time.monotonic() - 1) is None
-    fits("toggle", {"sticky": toggle.summary([(upper, lower)])})
+    samples = toggle.sticky(poller, lab / "pages", GPU, 3)
+    assert len(samples) == 3
+    for upper, lower in samples:
+        assert 0 < upper < 5e6
+        assert lower < upper
+    fits("toggle", {"sticky": toggle.summary(samples)})
 
 
 def test_a_fault_that_heals_gives_many_samples_in_one_process(
@@ -258,8 +270,42 @@ def test_a_fault_that_heals_gives_many_samples_in_one_process(
     fits("toggle", dict.fromkeys(("transient", "sticky"), toggle.summary(found)))
 
 
+TIMER = """
+import sys
+print("ready", flush=True)
+for line in sys.stdin:
+    print(2.5, flush=True)
+"""
+
+
+def test_generations_of_processes_take_turns_until_the_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started, real = list[Any](), subprocess.Popen
+
+    def popen(command: list[str], **options: Any) -> Any:
+        started.append(real([sys.executable, "-c", TIMER], **options))
+        return started[-1]
+
+    monkeypatch.setattr(times.subprocess, "Popen", popen)
+    environment = {variant: arming.plain() for variant in times.VARIANTS}
+    found = times.wave(environment, time.monotonic() + 3)
+    assert len(started) == times.GENERATIONS * len(times.VARIANTS)
+    assert all(process.poll() is not None for process in started)
+    assert len(found) == times.GENERATIONS
+    assert max(map(len, found)) - min(map(len, found)) <= 1
+    assert found[0][0] == {op: dict.fromkeys(times.VARIANTS, 2.5) for op in times.CHUNKS}
+
+
+def test_the_first_chunks_of_a_turn_are_not_counted() -> None:
+    done: list[str] = []
+    found = bench.chunks(lambda: done.append("call"), lambda: done.append("wait"), 3, 4)
+    assert len(found) == 4
+    assert done == ["call", "call", "call", "wait"] * 6
+
+
 def test_ratios_are_those_of_the_same_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(times, "BLOCKS", {"launch": 1})
+    monkeypatch.setattr(times, "CHUNKS", {"launch": 1})
     rounds = [
         {"launch": {"absent": t, "absent_again": t, "inert": t * r, "predecessor": t * 1.9}}
         for t, r in ((10.0, 1.0), (20.0, 1.2), (40.0, 1.0))
@@ -318,4 +364,38 @@ def test_a_part_that_hangs_is_killed_and_the_next_still_runs(
 
 
 def test_all_parts_together_stay_below_nine_minutes() -> None:
-    assert sum(parts.PARTS.values()) <= 520
+    assert sum(parts.PARTS.values()) <= 540
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [s for s in modes.SCENARIOS if s not in (modes.waiting, modes.other_gpu)],
+    ids=lambda scenario: scenario.__name__,
+)
+def test_a_mode_does_to_processes_what_its_scenario_expects(lab: Path, scenario: Any) -> None:
+    found = modes.row(scenario, lab / "page", GPU)
+    assert found["held"], found
+    fits("modes", {"gpu": GPU, "rows": {scenario.__name__: found}})
+
+
+def test_another_gpu_than_the_faulted_one_works_on(lab: Path) -> None:
+    table = lab / "gpus.tsv"
+    other = GPU.replace("1111", "9999")
+    table.write_text(f"{table.read_text()}1\t{other}\t0000:1b:00.0\tLab GPU\n")
+    found = modes.row(modes.other_gpu, lab / "page", GPU)
+    assert found["seen"] == (TRAP.code, 0)
+
+
+def test_a_kernel_that_the_driver_refuses_is_no_wait_that_was_seen(lab: Path) -> None:
+    found = modes.row(modes.waiting, lab / "page", GPU)
+    assert found["held"] is False
+    assert found["seen"]["refused"] == 801
+
+
+def test_a_scenario_whose_process_ends_is_not_held(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAULTLINE_LAB_GPUS", str(lab / "none"))
+    found = modes.row(modes.sticky, lab / "page", GPU)
+    assert found["held"] is False
+    fits("modes", {"gpu": GPU, "rows": {"sticky": found}})

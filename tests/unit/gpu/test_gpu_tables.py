@@ -159,6 +159,24 @@ def results() -> dict[str, dict[str, Any]]:
                 "lower_us": {"p50": 1, "p99": 2, "max": 3},
             }
         },
+        "modes": {
+            "gpu": "GPU-1",
+            "rows": {
+                "once": {
+                    "what": "One fails.",
+                    "expected": [719, 0],
+                    "seen": [719, 0],
+                    "held": True,
+                },
+                "new_contexts": {
+                    "what": "None is made.",
+                    "expected": 46,
+                    "seen": 0,
+                    "held": False,
+                },
+                "rank": {"what": "One of two.", "error": "TimeoutError: ", "held": False},
+            },
+        },
     }
 
 
@@ -254,7 +272,16 @@ def test_bars_say_what_is_met(tables: dict[str, str]) -> None:
         "idle cost, worst operation": "met",
         "calls missed": "**not met**",
         "toggle latency p99": "met",
+        "modes and targets that did something else": "**not met**",
     }
+
+
+def test_a_scenario_that_went_otherwise_says_what_was_seen_instead(tables: dict[str, str]) -> None:
+    assert cells(tables["modes"]) == [
+        ["once", "One fails.", "as expected"],
+        ["new contexts", "None is made.", "**0**, expected 46"],
+        ["rank", "One of two.", "**TimeoutError: **, expected None"],
+    ]
 
 
 def test_a_missing_file_leaves_the_other_tables(results: dict[str, dict[str, Any]]) -> None:
