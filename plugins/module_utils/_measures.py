@@ -149,8 +149,10 @@ def measures(
     """The `measures` of report.json.
 
     `windows` names stretches of time (epoch seconds from, to) whose latency is reported apart,
-    such as `baseline` and `recovered`.
+    such as `baseline` and `recovered`. What was asked after `recovered` ran into the way back.
     """
+    end = windows.get("recovered", (0.0, float("inf")))[1]
+    requests = [r for r in requests if r["ended_at"] <= end]
     start = injected_at(timeline, subject)
     hit = [r for r in requests if start is not None and r["ended_at"] >= start]
     failing = summarise(hit)

@@ -218,6 +218,19 @@ def test_without_failures_there_is_no_first_one_and_no_error_window() -> None:
     assert found["requests_failed"] == 0
 
 
+def test_what_fails_while_all_is_undone_is_no_part_of_the_error_window() -> None:
+    found = measured(TIMELINE, [*REQUESTS, request(40.0, good=False)])
+    assert found["error_window_seconds"] == 6.0
+    assert (found["requests_total"], found["requests_failed"]) == (104, 2)
+
+
+def test_a_drill_that_did_not_come_to_its_end_counts_every_request() -> None:
+    rows = [*REQUESTS, request(40.0, good=False)]
+    found = measures.measures(TIMELINE, rows, SUBJECT, {"baseline": (START - 6, START - 3)})
+    assert found["error_window_seconds"] == 39.7
+    assert found["requests_failed"] == 3
+
+
 def test_failures_before_the_injection_are_not_the_faults() -> None:
     found = measured(TIMELINE, [request(-1.0, good=False), request(2.0, good=False)])
     assert found["first_failure_seconds"] == 2.0
