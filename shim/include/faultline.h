@@ -103,6 +103,7 @@ FL_HIDDEN void *fl_handle(int nvml);
 FL_HIDDEN void *fl_real(const char *name);
 FL_HIDDEN void *fl_next(const char *name);
 FL_HIDDEN int fl_in_driver(const void *address);
+FL_HIDDEN void fl_forget_error(void);
 /* The real function `name` as a pointer of `type`, found once. */
 #define FL_REAL(type, name)                                                                        \
     ({                                                                                             \

@@ -6,6 +6,14 @@
 #define NEXT ((void *)-1l)
 #define ANSWER_NULL ((void *)-1l)
 
+/* Whether there is more of a function than our trampoline: "is CUDA loaded?" must stay a question,
+ * whether a caller asks everybody or the program itself. The last to be asked is who says in
+ * dlerror() that there is none. */
+static int is_there(const char *name)
+{
+    return fl_real(name) || fl_next(name);
+}
+
 /* The part of dlsym that is ours: what to answer, 0 to pass the call on, -1 to answer NULL.
  * Called by the assembly with the caller's own arguments and return address. The driver's own
  * questions are passed on: it looks for its functions, not for their trampolines. */
@@ -15,16 +23,17 @@ void *fl_dlsym(void *handle, const char *name, void *caller)
         return 0;
     if (fl_in_driver(caller))
         return 0;
-    if (handle == DEFAULT) { /* "is CUDA loaded?" must stay a question */
-        int slot = fl_slot_of(name);
-        if (slot < 0)
-            return 0;
-        return fl_next(name) || fl_real(name) ? fl_trampolines[slot] : ANSWER_NULL;
-    }
-    void *found = fl_real_dlsym(handle, name);
+    int slot = fl_slot_of(name);
+    if (handle == DEFAULT && slot < 0)
+        return 0;
+    void *found = handle == DEFAULT ? fl_trampolines[slot] : fl_real_dlsym(handle, name);
     if (!found)
         return 0; /* asked again by the tail call, so that dlerror() is the caller's */
-    return fl_wrap(found, name);
+    if (fl_is_trampoline(found) && !is_there(name))
+        return ANSWER_NULL;
+    found = fl_wrap(found, name);
+    fl_forget_error();
+    return found;
 }
 
 typedef uint32_t get_v1(const char *, void **, int, uint64_t);

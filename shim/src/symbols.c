@@ -12,10 +12,12 @@
 /* Weak: where the C library has none of these, the address is 0 and we do without. */
 extern void *dlopen(const char *name, int flags) __attribute__((weak));
 extern void *dlvsym(void *handle, const char *name, const char *version) __attribute__((weak));
+extern char *dlerror(void) __attribute__((weak));
 #pragma weak dl_iterate_phdr
 #pragma weak dladdr
 
 typedef void *dlopen_function(const char *name, int flags);
+typedef char *dlerror_function(void);
 
 FL_PUBLIC void *dlsym(void *handle, const char *name);
 
@@ -142,6 +144,20 @@ void *fl_handle(int nvml)
         FL_STORE(handles[nvml], found);
     }
     return found;
+}
+
+/* Drop what our own questions left for dlerror(): a caller whom dlsym has answered would take it
+ * for his. */
+void fl_forget_error(void)
+{
+    static dlerror_function *known;
+    dlerror_function *ask = dlerror ? dlerror : FL_LOAD(known);
+    if (!ask) {
+        ask = (dlerror_function *)walk("dlerror");
+        FL_STORE(known, ask);
+    }
+    if (ask)
+        ask();
 }
 
 /* Real function of that name in the loaded driver or NVML library, or 0. */
