@@ -7,6 +7,8 @@
 #define NVML_GPU_IS_LOST 15
 #define NVML_UNKNOWN 999
 #define SPIN 100000u /* nanoseconds: a sleep wakes about this late */
+#define PATIENCE 100000000u /* nanoseconds: a writer that is alive is done by then */
+#define TRIES 64 /* between two looks at the clock */
 
 static const uint32_t zero_word = 0, one_word = 1;
 const uint32_t *fl_control = &zero_word;
@@ -14,6 +16,7 @@ uint32_t fl_mapped = 0;
 
 static const unsigned char *page;
 static uint32_t stay_slow;
+static uint32_t given_up; /* sequence number at which a writer went missing; 0 = none did */
 
 static void refuse(uint32_t version)
 {
@@ -151,16 +154,38 @@ static int search(const struct fl_question *question, uint32_t from, struct fl_e
     return 0;
 }
 
+/* Whether a reader shall try again to read the page: not when the writer was given up in this
+ * state of the page, or takes too long. Who waits lets go of the processor: the writer may need it. */
+static int is_worth_another_try(uint32_t sequence, uint32_t tries, uint64_t *since)
+{
+    if (sequence & 1 && sequence == __atomic_load_n(&given_up, __ATOMIC_RELAXED))
+        return 0;
+    if (tries % TRIES)
+        return 1;
+    uint64_t now = fl_boottime();
+    *since = *since ? *since : now;
+    if (now - *since < PATIENCE) {
+        fl_yield();
+        return 1;
+    }
+    if (sequence & 1)
+        __atomic_store_n(&given_up, sequence, __ATOMIC_RELAXED);
+    return 0;
+}
+
 /* Find the first armed entry for a question, at place `from` or later; returns 1 and fills `found`,
- * or 0. Reads again while the writer is at it, gives up after some tries: the call passes then. */
+ * or 0. Waits while the writer is at it; the call passes when that does not end, and the next ones
+ * do so at once. */
 int fl_find(const struct fl_question *question, uint32_t from, struct fl_entry *found)
 {
     _Static_assert(FL_AT_entry_state == 0, "search reads the state first");
     if (!fl_armed() || from >= FL_PAGE_ENTRIES)
         return 0;
     const uint32_t *sequence = &FL_GET(const uint32_t, FL_LOAD(page), page, sequence);
-    for (int tries = 0; tries < 1000; tries++) {
-        uint32_t before = FL_LOAD(*sequence);
+    uint64_t since = 0;
+    uint32_t before = FL_LOAD(*sequence);
+    for (uint32_t tries = 1; is_worth_another_try(before, tries, &since); tries++) {
+        before = FL_LOAD(*sequence);
         if (before & 1)
             continue;
         int hit = search(question, from, found);

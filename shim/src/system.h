@@ -8,7 +8,8 @@
 #if defined(__x86_64__)
 enum {
     FL_SYS_READ = 0, FL_SYS_WRITE = 1, FL_SYS_CLOSE = 3, FL_SYS_FSTAT = 5, FL_SYS_MMAP = 9,
-    FL_SYS_MUNMAP = 11, FL_SYS_GETPID = 39, FL_SYS_EXIT = 60, FL_SYS_GETUID = 102,
+    FL_SYS_MUNMAP = 11, FL_SYS_SCHED_YIELD = 24, FL_SYS_GETPID = 39, FL_SYS_EXIT = 60,
+    FL_SYS_GETUID = 102,
     FL_SYS_GETGID = 104, FL_SYS_GETEUID = 107, FL_SYS_GETEGID = 108, FL_SYS_FUTEX = 202,
     FL_SYS_GETDENTS = 217, FL_SYS_CLOCK_GETTIME = 228, FL_SYS_OPENAT = 257,
     FL_SYS_NEWFSTATAT = 262, FL_SYS_PROCESS_VM_READV = 310,
@@ -39,7 +40,8 @@ struct fl_stat {
 enum {
     FL_SYS_OPENAT = 56, FL_SYS_CLOSE = 57, FL_SYS_GETDENTS = 61, FL_SYS_READ = 63,
     FL_SYS_WRITE = 64, FL_SYS_NEWFSTATAT = 79, FL_SYS_FSTAT = 80, FL_SYS_EXIT = 93,
-    FL_SYS_FUTEX = 98, FL_SYS_CLOCK_GETTIME = 113, FL_SYS_GETPID = 172, FL_SYS_GETUID = 174,
+    FL_SYS_FUTEX = 98, FL_SYS_CLOCK_GETTIME = 113, FL_SYS_SCHED_YIELD = 124, FL_SYS_GETPID = 172,
+    FL_SYS_GETUID = 174,
     FL_SYS_GETEUID = 175, FL_SYS_GETGID = 176, FL_SYS_GETEGID = 177, FL_SYS_MUNMAP = 215,
     FL_SYS_MMAP = 222, FL_SYS_PROCESS_VM_READV = 270,
 };
@@ -72,10 +74,10 @@ struct fl_stat {
 #error "the shim is written for x86-64 and aarch64"
 #endif
 
-/* openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC) */
+/* openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK): a pipe must not keep a process. */
 static inline long fl_open(const char *path)
 {
-    return fl_call6(FL_SYS_OPENAT, -100, (long)path, 02000000, 0, 0, 0);
+    return fl_call6(FL_SYS_OPENAT, -100, (long)path, 02004000, 0, 0, 0);
 }
 
 static inline long fl_close(long file)
@@ -107,6 +109,11 @@ static inline const unsigned char *fl_mmap(uint64_t size, long file)
 static inline long fl_munmap(const unsigned char *address, uint64_t size)
 {
     return fl_call6(FL_SYS_MUNMAP, (long)address, (long)size, 0, 0, 0, 0);
+}
+
+static inline void fl_yield(void)
+{
+    fl_call6(FL_SYS_SCHED_YIELD, 0, 0, 0, 0, 0, 0);
 }
 
 static inline uint32_t fl_getpid(void)

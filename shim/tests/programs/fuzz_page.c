@@ -74,6 +74,7 @@ static int write_page(const uint8_t *data, size_t size)
     for (uint32_t i = 0; i < FL_PAGE_ENTRIES; i++)
         shorten(place(i));
     CHECK(!ftruncate(file, length) && pwrite(file, &image, written, 0) == (ssize_t)written);
+    given_up = FL_GET(uint32_t, image.bytes, page, sequence) | 1; /* nobody would end the wait */
     return length == FL_PAGE_SIZE &&
            FL_GET(uint64_t, image.bytes, page, magic) == FL_PAGE_MAGIC &&
            FL_GET(uint32_t, image.bytes, page, version) == FL_PAGE_VERSION;

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls while the control page is being written, and when its writer has died over it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+from conftest import GPUS, PROGRAMS, TREE, Lab, Session
+
+WRITER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from faultline_service.page import Page
+page = Page(Path(sys.argv[1]))
+(first,) = page.entries()
+other = replace(first, fault_id="other", gpu_uuid=sys.argv[2], serial=0)
+print("writing", flush=True)
+while True:
+    page.edit(lambda there: [*(e for e in there if e.fault_id != "other"), other])
+"""
+
+
+def test_no_call_passes_because_another_fault_is_being_written(
+    lab: Lab, session: Callable[..., Session]
+) -> None:
+    one = session()
+    lab.arm(mode="transient")
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(lab.page_path), GPUS[1][0]],
+        env=os.environ | {"PYTHONPATH": str(TREE / "service")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert writer.stdout
+        assert writer.stdout.readline() == "writing\n"
+        before = lab.page.generation
+        codes = {code for _ in range(20) for code in one("allocs 5000")}
+        assert lab.page.generation > before
+    finally:
+        writer.kill()
+        writer.communicate()
+    assert codes == {719}
+
+
+def test_a_writer_that_died_delays_one_call_and_not_the_next_ones(
+    lab: Lab, session: Callable[..., Session]
+) -> None:
+    one = session()
+    lab.arm(mode="transient")
+    lab.page._put("sequence", 7)
+    first, *others = (one("timed") for _ in range(20))
+    assert {code for code, _ in (first, *others)} == {0}
+    assert first[1] > 10 * min(took for _, took in others)
+    lab.page.write(lab.page.entries())
+    assert one("timed")[0] == 719, "the next writer puts it right"
+
+
+def test_a_pipe_in_the_place_of_the_page_stops_nobody(lab: Lab, compiled: Callable) -> None:
+    lab.page_path.unlink()
+    os.mkfifo(lab.page_path)
+    program = compiled("session", PROGRAMS / "session.c", "-pthread", "-ldl")
+    process = lab.start(program)
+    try:
+        assert process.communicate("sync\n", timeout=20)[0] == "[0,0,0,0]\n0\n"
+    finally:
+        process.kill()
