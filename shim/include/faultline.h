@@ -82,6 +82,7 @@ struct fl_question {
     int early; /* only faults that show in cuInit, or when NVML is asked for a handle */
     const struct fl_call *in; /* only faults that came into force since this call began */
     int looks;                /* a look at a context: only faults that leave it poisoned at once */
+    char *only_tell;          /* a failure is not noted: the fault's id goes here */
 };
 
 /* names.c: the list of functions */

@@ -109,7 +109,7 @@ static void report_faults(void)
         say_number((uint64_t)fl_armed());
     said();
     for (uint32_t from = 0; from < FL_PAGE_ENTRIES; from = entry.index + 1) {
-        struct fl_question question = {0, 0, 0, 0, 0};
+        struct fl_question question = {0, 0, 0, 0, 0, 0};
         if (!fl_find(&question, from, &entry))
             break;
         say_note("fault ");

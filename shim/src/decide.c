@@ -23,7 +23,7 @@ static uint32_t judge_work(uint32_t slot, int class, const struct fl_gpu *gpu,
                            const struct fl_call *in)
 {
     int looks = class == FL_CLASS_L;
-    struct fl_question question = {gpu, looks ? FL_CLASS_S : class, 0, in, looks};
+    struct fl_question question = {gpu, looks ? FL_CLASS_S : class, 0, in, looks, 0};
     uint32_t code = class == FL_CLASS_N ? 0 : fl_latched(gpu);
     if (!code)
         return fl_judge(slot, &question);
@@ -36,7 +36,7 @@ static uint32_t judge_work(uint32_t slot, int class, const struct fl_gpu *gpu,
  * after its end that the device is not available. */
 static uint32_t judge_new(uint32_t slot, const struct fl_call *call, const struct fl_gpu *gpu)
 {
-    struct fl_question question = {gpu, FL_CLASS_I, 0, 0, 0};
+    struct fl_question question = {gpu, FL_CLASS_I, 0, 0, 0, 0};
     const char *name = fl_name(slot);
     uint32_t has = fl_has_contexts(slot, call), poison = fl_latched(gpu);
     int primary = fl_begins(name, "cuDevicePrimaryCtx");
@@ -59,23 +59,27 @@ static uint32_t judge_init(uint32_t slot)
     device_count *count = FL_REAL(device_count, "cuDeviceGetCount");
     int devices = 0, failing = 0;
     uint32_t code = 0;
+    char id[FL_SIZE_entry_fault_id] = "", other[FL_SIZE_entry_fault_id];
     if (!count || count(&devices))
         return 0;
     for (int i = 0; i < devices; i++) {
         struct fl_gpu gpu;
-        struct fl_question question = {&gpu, FL_CLASS_I, 1, 0, 0};
+        struct fl_question question = {&gpu, FL_CLASS_I, 1, 0, 0, code ? other : id};
         uint32_t one = fl_gpu_of_device(i, &gpu) ? fl_judge(slot, &question) : 0;
         failing += one != 0;
         code = code ? code : one;
     }
-    return failing == devices ? code : 0;
+    if (!code || failing < devices)
+        return 0;
+    fl_note_hit(slot, FL_CLASS_I, id);
+    return code;
 }
 
 /* NVML was asked for a handle: of which GPU is known afterwards. */
 static uint32_t judge_lookup(uint32_t slot, const struct fl_call *call)
 {
     struct fl_gpu gpu;
-    struct fl_question question = {&gpu, FL_CLASS_N, 1, 0, 0};
+    struct fl_question question = {&gpu, FL_CLASS_N, 1, 0, 0, 0};
     void **handle = (void **)call->argument[1];
     return handle && fl_gpu_of_nvml(*handle, &gpu) ? fl_judge(slot, &question) : 0;
 }

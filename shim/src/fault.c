@@ -14,14 +14,16 @@ static struct {
     unsigned char uuid[FL_UUID_BYTES];
 } latched[LATCHES];
 
-/* Per place in the page: the entry's serial in the upper, calls seen in the lower bits. One word,
- * so that a new entry starts from zero without a lock. */
+/* Per place in the page: whose calls in the upper, how many in the lower bits. One word, so that a
+ * new entry, and the child of a fork, starts from zero without a lock. */
 static uint64_t counted[FL_PAGE_ENTRIES], used_up[FL_PAGE_ENTRIES];
 
+/* Stands for the entry and this process. Both factors are odd: two serials of one process differ
+ * in it, and so do two processes with one serial. Never zero: that is what an unused place holds. */
 static uint64_t tag_of(const struct fl_entry *entry)
 {
-    /* Never zero: that is what an unused place holds. */
-    return ((uint64_t)FL_OF(uint32_t, entry, serial) << COUNT_BITS) | 1ull << (COUNT_BITS - 1);
+    uint64_t who = FL_OF(uint32_t, entry, serial) * 0x9E3779B1ull ^ fl_getpid() * 0x85EBCA77ull;
+    return who << COUNT_BITS | 1ull << (COUNT_BITS - 1);
 }
 
 /* Number of this call among those that the entry could have hit in this process, from 1. */
@@ -114,13 +116,18 @@ static void add_latched(const struct fl_gpu *gpu, uint32_t code)
     }
 }
 
-static void latch(const struct fl_gpu *gpu, int class, uint32_t code)
+/* Poison the process's context on a GPU with a code; returns the code that the call gets: that of
+ * another fault if that was first. */
+static uint32_t latch(const struct fl_gpu *gpu, int class, uint32_t code)
 {
     if (class == FL_CLASS_I || class == FL_CLASS_N || !code)
-        return; /* no context of this process is poisoned by these */
+        return code; /* no context of this process is poisoned by these */
     add_latched(gpu, code);
+    uint32_t stays = fl_latched(gpu);
+    code = stays ? stays : code;
     FL_STORE(FL_STATE(uint32_t, latched_code), code);
     fl_stay_slow();
+    return code;
 }
 
 static uint64_t end_of(const struct fl_entry *entry, uint64_t begun)
@@ -166,21 +173,22 @@ static uint32_t apply(uint32_t slot, const struct fl_question *q, const struct f
             return NOTHING; /* a process can still end */
         fl_note_hit(slot, q->class, id);
         hang(entry);
-        latch(q->gpu, q->class, code);
-        return code;
+        return latch(q->gpu, q->class, code);
     case FL_MODE_ONCE:
         if (!code || !take(entry))
             return NOTHING;
         break;
     case FL_MODE_STICKY:
-        latch(q->gpu, q->class, code);
+        code = latch(q->gpu, q->class, code);
         break;
     case FL_MODE_TRANSIENT:
         break;
     default:
         return NOTHING;
     }
-    if (code)
+    if (code && q->only_tell)
+        fl_copy(q->only_tell, FL_SIZE_entry_fault_id, id);
+    else if (code)
         fl_note_hit(slot, q->class, id);
     return code;
 }

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import GPUS, PROGRAMS, Lab, Session
+from conftest import GPUS, MIG, Lab
 
 MILLISECOND = 1_000_000
 
@@ -147,6 +146,14 @@ def test_cuInit_fails_when_every_gpu_has_a_fault_that_shows_so_early(
     assert session(CUDA_VISIBLE_DEVICES=",".join(u for u, _ in GPUS)).codes[0] == 0
 
 
+def test_cuInit_counts_as_hit_once_and_only_when_it_fails(lab: Lab, session: Callable) -> None:
+    lab.arm(at_init=True)
+    assert session(1).state()["hits"] == 0, "a GPU of this process is well"
+    seen = session(0, CUDA_VISIBLE_DEVICES=f"{GPUS[0][0]},{MIG}").state()
+    assert seen["hits_by_class"] == {"I": 2}, "cuInit, and the context that it asked for"
+    assert (seen["first_function"], seen["fault_id"]) == ("cuInit", "test-fault")
+
+
 def test_a_process_with_a_context_may_retain_it_again_one_without_may_not(
     lab: Lab, session: Callable
 ) -> None:
@@ -276,54 +283,12 @@ def test_the_page_holds_sixteen_faults_and_the_last_of_them_counts(
     assert one.state()["fault_id"] == "last"
 
 
-@pytest.fixture
-def waiter(every_lab: Lab, compiled: Callable) -> Iterator[Callable[[], Session]]:
-    """A function that starts a process which waits for the GPU, twice."""
-    cc = every_lab.machine.compiler
-    flags = ("-shared", "-fPIC", "-Wl,-soname,libcuda.so.1")
-    library = compiled("waiting.so", PROGRAMS / "waiting_driver.c", *flags, compiler=cc)
-    folder = Path(library).parent / "waiting"
-    folder.mkdir(exist_ok=True)
-    shutil.copy(library, folder / "libcuda.so.1")
-    bind = (f"-L{folder}", "-l:libcuda.so.1")
-    program = compiled("waiter", PROGRAMS / "waiter.c", *bind, compiler=cc)
-    started = []
-
-    def begin() -> Session:
-        process = every_lab.start(program, LD_LIBRARY_PATH=str(folder))
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-ALL_ONES = "GPU-" + "1" * 8 + "-1111-1111-1111-" + "1" * 12
-
-
-@pytest.mark.parametrize("other_fault", [False, True], ids=["idle before", "armed before"])
-def test_a_wait_that_began_before_the_fault_gets_its_code_when_it_wakes(
-    every_lab: Lab, waiter: Callable, other_fault: bool
+def test_a_call_that_hung_gets_the_code_with_which_its_context_was_lost_meanwhile(
+    lab: Lab, session: Callable
 ) -> None:
-    if other_fault:
-        every_lab.arm(1)
-    process = waiter()
-    assert process.stdout.readline() == "in\n"
-    new = every_lab.entry(gpu_uuid=ALL_ONES, code=214)
-    every_lab.page.write([*every_lab.page.entries(), new])
-    process.stdin.write("x")
-    process.stdin.flush()
-    assert process.stdout.readline() == "214\n"
-    assert process.stdout.readline() == "214\n", "the next wait does not reach the driver"
-
-
-def test_a_wait_counts_once_however_long_it_is(every_lab: Lab, waiter: Callable) -> None:
-    every_lab.arm(gpu_uuid=ALL_ONES, after_calls=1)
-    process = waiter()
-    assert process.stdout.readline() == "in\n"
-    process.stdin.write("x")
-    process.stdin.flush()
-    assert process.stdout.readline() == "0\n", "the first call passes as a whole"
-    assert process.stdout.readline() == "719\n"
+    one = session()
+    loses = lab.entry(fault_id="loses", code=214, after_calls=1)
+    hangs = lab.entry(fault_id="hangs", mode="hang", code=999, delay_us=200_000)
+    lab.page.write([loses, hangs])
+    assert one("threads 2") == [214, 214]
+    assert (one("sync"), one.state()["latched_code"]) == (214, 214)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import pytest
 from conftest import GPUS, PROGRAMS, TREE, Lab, Session
 
 WRITER = """
@@ -69,3 +70,18 @@ def test_a_pipe_in_the_place_of_the_page_stops_nobody(lab: Lab, compiled: Callab
         assert process.communicate("sync\n", timeout=20)[0] == "[0,0,0,0]\n0\n"
     finally:
         process.kill()
+
+
+@pytest.mark.parametrize(
+    ("changes", "orders"),
+    [({"mode": "once"}, ["sync"]), ({"mode": "transient", "after_calls": 1}, ["sync", "sync"])],
+    ids=["once", "after some calls"],
+)
+def test_the_child_of_a_fork_counts_for_itself(
+    every_lab: Lab, every_session: Callable[..., Session], changes: dict, orders: list[str]
+) -> None:
+    one, alone = every_session(), every_session()
+    every_lab.arm(**changes)
+    in_a_child_that_is_the_first = alone("fork")
+    assert [one(order) for order in orders].count(719) == 1
+    assert one("fork") == in_a_child_that_is_the_first
