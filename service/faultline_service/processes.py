@@ -29,7 +29,7 @@ class Process:
     """A process that is followed. `key` changes when the process becomes another program."""
 
     pid: int
-    key: tuple[str, int]
+    key: tuple[str, str, int]
     pod_uid: str
     container_id: str
     command: str
@@ -167,8 +167,10 @@ class Processes:
         raw = (folder / "environ").read_bytes()
         if b"NVIDIA_VISIBLE_DEVICES=" not in raw and shimstate.LIBRARY.encode() not in raw:
             return False
-        started = (folder / "stat").read_text().rpartition(")")[2].split()[19]
-        key, pid = (started, hash(raw)), int(folder.name)
+        words = (folder / "stat").read_text().rpartition(")")[2].split()
+        # Start time, and where its stack begins: another program of the same process and with the
+        # same environment has it elsewhere.
+        key, pid = (words[19], words[25], hash(raw)), int(folder.name)
         known = self.alive.get(pid)
         if known is not None and known.key == key:
             self._name(known)
@@ -186,7 +188,7 @@ class Processes:
         return True
 
     def _make(
-        self, folder: Path, pid: int, key: tuple[str, int], env: dict[str, str]
+        self, folder: Path, pid: int, key: tuple[str, str, int], env: dict[str, str]
     ) -> Process | None:
         group = (folder / "cgroup").read_text()
         pod, container = POD.search(group), CONTAINER.findall(group)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import struct
 import uuid
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,28 @@ from .page import CLASSES
 LIBRARY = "libfaultline.so"
 SYMBOL = b"faultline_state"
 SHT_DYNSYM = 11
+LARGEST = 8 << 20  # bytes of a library that may be the shim
+MOST_KNOWN = 64
 TEXTS = ("first_function", "last_function", "fault_id", "build_id", "preloads", "missed_name")
+
+# What files have been looked at: device, inode, size and time of the last change to the result.
+_known: dict[tuple[int, int, int, int], int | None] = {}
 
 
 def symbol_offset(image: bytes, name: bytes = SYMBOL) -> int | None:
-    """Where a dynamic symbol of a 64-bit little-endian ELF image lies, relative to its base."""
+    """Where a dynamic symbol of a 64-bit little-endian ELF image lies, relative to its base.
+
+    None when it has none, or is a broken image: any process may map any file.
+    """
     if image[:6] != b"\x7fELF\x02\x01":
         return None
+    try:
+        return _search(image, name)
+    except (struct.error, IndexError, ValueError, OverflowError):
+        return None
+
+
+def _search(image: bytes, name: bytes) -> int | None:
     table, size, count = *struct.unpack_from("<Q", image, 40), *struct.unpack_from("<HH", image, 58)
     headers = [struct.unpack_from("<IIQQQQIIQQ", image, table + i * size) for i in range(count)]
     for _, kind, _, _, offset, length, link, _, _, entry in headers:
@@ -39,9 +54,22 @@ def symbol_offset(image: bytes, name: bytes = SYMBOL) -> int | None:
     return None
 
 
-@lru_cache(maxsize=64)
-def _offset_of(_device: int, _inode: int, path: str) -> int | None:
-    return symbol_offset(Path(path).read_bytes())
+def _offset_of(path: str) -> int | None:
+    """Where the evidence lies in a file that a process has mapped; None when it is not the shim.
+
+    The file is the process's: what is behind its name may have become a pipe, or of any size.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with open(handle, "rb") as file:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > LARGEST:
+            return None
+        key = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        if key not in _known:
+            if len(_known) >= MOST_KNOWN:
+                _known.clear()
+            _known[key] = symbol_offset(file.read(LARGEST))
+        return _known[key]
 
 
 def address(process: Path) -> int | None:
@@ -58,8 +86,7 @@ def address(process: Path) -> int | None:
         file = f"{process}/root{path}"
         if path.endswith(" (deleted)"):
             file = f"{process}/map_files/{span}"
-        facts = os.stat(file)
-        value = _offset_of(facts.st_dev, facts.st_ino, file)
+        value = _offset_of(file)
         return None if value is None else int(span.split("-")[0], 16) + value
     return None
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from conftest import DRIVER, LIBRARY, PROGRAMS, Lab, Session, lacking, listed
 from faultline_service import shimstate
+from faultline_service.processes import Processes
 
 NOBODY = 65534
 JEMALLOC = next(iter(sorted(Path("/usr/lib").glob("*/libjemalloc.so.2"))), None)
@@ -26,6 +28,46 @@ def evidence_of(pid: int) -> dict[str, Any]:
     assert where is not None
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         return shimstate.evidence(shimstate.read(memory.fileno(), where))
+
+
+FOLLOWED = ("environ", "stat", "cmdline", "maps", "mem", "root", "map_files")
+LAUNCHER = """
+import ctypes, os, sys
+ctypes.CDLL(None).getpid()
+print("ready", flush=True)
+os.read(0, 1)
+os.execv(sys.argv[1], [sys.argv[1], "0"])
+"""
+
+
+def test_the_agent_follows_a_process_into_the_program_that_it_becomes(
+    lab: Lab, compiled: Callable[..., str], tmp_path: Path
+) -> None:
+    program = compiled("session", PROGRAMS / "session.c", "-pthread", "-ldl")
+    process = lab.start(sys.executable, "-c", LAUNCHER, program)
+    assert process.stdin
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    shown = tmp_path / "proc" / str(process.pid)
+    shown.mkdir(parents=True)
+    for name in FOLLOWED:
+        (shown / name).symlink_to(f"/proc/{process.pid}/{name}")
+    pod = "9d249f14-4b37-4b66-a3d1-6515ff5199fe"
+    (shown / "cgroup").write_text(f"0::/kubepods/pod{pod}/{'c' * 64}\n")
+    agent = Processes(lambda *_: None, shown.parent)
+    agent.scan()
+    assert [p["shim"]["mapped"] for p in agent.as_status()] == [True], "the launcher has the shim"
+    process.stdin.write("x")
+    process.stdin.flush()
+    assert process.stdout.readline() == "[0,0,0,0]\n"
+    lab.arm()
+    process.stdin.write("sync\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "719\n"
+    agent.scan()
+    assert [p["shim"]["hits"] for p in agent.as_status()] == [1]
+    process.kill()
+    process.communicate()
 
 
 def maps(one: Session) -> str:

@@ -4,8 +4,13 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from faultline_service import shimstate
 from faultline_service.layout import constants, fields
 from faultline_service.processes import CONTAINER, POD, Process, Processes
@@ -25,7 +30,9 @@ def state(hits: int, fault: str = "f") -> bytes:
 
 
 def process(pid: int, raw: bytes) -> Process:
-    return Process(pid, ("1", 1), UID, "c" * 64, "engine", ["GPU-1"], "ns", "pod", "main", raw=raw)
+    return Process(
+        pid, ("1", "1", 1), UID, "c" * 64, "engine", ["GPU-1"], "ns", "pod", "main", raw=raw
+    )
 
 
 def test_a_symbol_is_found_where_the_loader_puts_it() -> None:
@@ -39,6 +46,45 @@ def test_a_symbol_is_found_where_the_loader_puts_it() -> None:
 
 def test_what_is_no_elf_image_has_no_symbol() -> None:
     assert shimstate.symbol_offset(b"#!/bin/sh\n" * 10) is None
+
+
+BROKEN = {"short": b"\x7fELF\x02\x01", "senseless": b"\x7fELF\x02\x01" + b"\xff" * 90}
+
+
+@pytest.mark.parametrize("image", BROKEN.values(), ids=BROKEN)
+def test_a_process_that_maps_a_broken_file_of_the_shims_name_has_no_evidence(
+    tmp_path: Path, image: bytes
+) -> None:
+    file = tmp_path / shimstate.LIBRARY
+    file.write_bytes(image)
+    with file.open("rb") as handle:
+        mapped = mmap.mmap(handle.fileno(), 0, prot=mmap.PROT_READ)
+    assert shimstate.address(Path("/proc/self")) is None
+    mapped.close()
+
+
+@pytest.mark.parametrize("size", [0, 1 << 40], ids=["pipe", "huge"])
+def test_what_stands_in_the_place_of_the_shims_file_keeps_nobody(tmp_path: Path, size: int) -> None:
+    process, file = tmp_path / "proc", tmp_path / "proc/root" / shimstate.LIBRARY
+    file.parent.mkdir(parents=True)
+    line = f"7f0000000000-7f0000001000 r-xp 00000000 00:00 1 /{shimstate.LIBRARY}\n"
+    (process / "maps").write_text(line)
+    if size:
+        file.touch()
+        os.truncate(file, size)
+    else:
+        os.mkfifo(file)
+    look = "import sys, pathlib; from faultline_service import shimstate; "
+    look += "print(shimstate.address(pathlib.Path(sys.argv[1])))"
+    done = subprocess.run(
+        [sys.executable, "-c", look, str(process)],
+        env=os.environ | {"PYTHONPATH": str(Path(shimstate.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    )
+    assert done.stdout == "None\n"
 
 
 def test_hits_are_told_by_class_and_with_the_fault_they_belong_to() -> None:
