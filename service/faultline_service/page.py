@@ -13,136 +13,25 @@ import mmap
 import os
 import platform
 import struct
-import uuid
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
-from .layout import constants, fields, number, text
+from . import clock
+from .entry import CLASSES, MODES, Entry, pack, unpack
+from .layout import constants, fields, number
 
-CLASSES = "PSQITN"
-MODES = ("sticky", "once", "transient", "hang", "slow", "genuine")
-NOBODY = b"\0" * 16
+__all__ = ["CLASSES", "MODES", "Entry", "Page", "pack", "unpack"]
+
+# Seconds: a writer has the page for less than a thousandth of that.
+LONGEST_WRITE = 5.0
 FUTEX_WAKE, EVERYBODY = 1, 0x7FFFFFFF
 LIBC = ctypes.CDLL(None)
 SYS_FUTEX = {"x86_64": 202, "aarch64": 98}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One armed fault: whom it hits, with what codes, how, and until when.
-
-    `gpu_uuid` is `GPU-…` or `MIG-…`; codes are CUresult and nvmlReturn_t numbers, 0 for none;
-    `classes` letters of `PSQITN`; times nanoseconds of CLOCK_BOOTTIME, 0 for none. Whatever of
-    `pod_uid`, `pid` (in the PID namespace with inode `pid_namespace`) and `rank` is given must be
-    true of a process. The first `after_calls` calls of each process pass; of the others each is hit
-    with `probability`, by `seed` the same ones in every run. `delay_us` is what `slow` adds to a
-    call and the longest that `hang` blocks one, 0 for as long as the fault lasts. `at_init`: new
-    processes see `code_new` in cuInit already. `serial` tells one arming from the next.
-    """
-
-    fault_id: str
-    xid: int
-    gpu_uuid: str
-    code_live: int
-    code_new: int
-    code_nvml: int
-    classes: str
-    not_after: int
-    mode: str = "sticky"
-    not_before: int = 0
-    pod_uid: str = ""
-    pid: int = 0
-    pid_namespace: int = 0
-    rank: int | None = None
-    after_calls: int = 0
-    probability: float = 1.0
-    seed: int = 0
-    delay_us: int = 0
-    at_init: bool = False
-    serial: int = field(default=0, compare=False)
-
-
-def uuid_bytes(gpu_uuid: str) -> bytes:
-    """The 16 bytes of `GPU-xxxxxxxx-…` or `MIG-…`; raises ValueError when it is none."""
-    kind, _, digits = gpu_uuid.partition("-")
-    if kind not in ("GPU", "MIG"):
-        raise ValueError(f"{gpu_uuid!r} is no UUID of a GPU: it begins with GPU- or MIG-")
-    return uuid.UUID(digits).bytes
-
-
-def _chance(probability: float) -> int:
-    """A probability in units of 2^-32, 0 for certainty; raises ValueError outside (0, 1]."""
-    if not 0 < probability <= 1:
-        raise ValueError(f"a probability is above 0 and at most 1, not {probability}")
-    return 0 if probability == 1 else min(max(round(probability * 2**32), 1), 2**32 - 1)
-
-
-def pack(entry: Entry) -> bytes:
-    """An entry as it stands in the page; raises ValueError or OverflowError for what fits not."""
-    raw = bytearray(constants()["ENTRY_SIZE"])
-    at = fields("entry")
-    if entry.mode not in MODES:
-        raise ValueError(f"a mode is one of {', '.join(MODES)}, not {entry.mode!r}")
-    numbers = {
-        "state": 1,
-        "xid": entry.xid,
-        "mode": constants()[f"MODE_{entry.mode.upper()}"],
-        "class_mask": sum(1 << CLASSES.index(letter) for letter in set(entry.classes)),
-        "code_live": entry.code_live,
-        "code_new": entry.code_new,
-        "code_nvml": entry.code_nvml,
-        "flags": constants()["AT_INIT"] if entry.at_init else 0,
-        "not_after": entry.not_after,
-        "not_before": entry.not_before,
-        "pid_namespace": entry.pid_namespace,
-        "pid": entry.pid,
-        "rank": 0 if entry.rank is None else entry.rank + 1,
-        "after_calls": entry.after_calls,
-        "probability": _chance(entry.probability),
-        "seed": entry.seed,
-        "delay": entry.delay_us,
-        "serial": entry.serial,
-    }
-    for name, value in numbers.items():
-        where = at[name]
-        raw[where] = value.to_bytes(where.stop - where.start, "little")
-    raw[at["uuid"]] = uuid_bytes(entry.gpu_uuid)
-    raw[at["pod_uid"]] = uuid.UUID(entry.pod_uid).bytes if entry.pod_uid else NOBODY
-    name_bytes = entry.fault_id.encode()[: at["fault_id"].stop - at["fault_id"].start - 1]
-    raw[at["fault_id"].start : at["fault_id"].start + len(name_bytes)] = name_bytes
-    return bytes(raw)
-
-
-def unpack(raw: memoryview | bytes) -> Entry | None:
-    """An entry of the page, None of a free one."""
-    n = {name: number(raw, "entry", name) for name in fields("entry")}
-    if not n["state"]:
-        return None
-    key, pod = bytes(raw[fields("entry")["uuid"]]), bytes(raw[fields("entry")["pod_uid"]])
-    names = {constants()[f"MODE_{mode.upper()}"]: mode for mode in MODES}
-    return Entry(
-        fault_id=text(raw, "entry", "fault_id"),
-        xid=n["xid"],
-        gpu_uuid=f"GPU-{uuid.UUID(bytes=key)}",
-        code_live=n["code_live"],
-        code_new=n["code_new"],
-        code_nvml=n["code_nvml"],
-        classes="".join(letter for i, letter in enumerate(CLASSES) if n["class_mask"] >> i & 1),
-        not_after=n["not_after"],
-        mode=names.get(n["mode"], "unknown"),
-        not_before=n["not_before"],
-        pod_uid=str(uuid.UUID(bytes=pod)) if pod != NOBODY else "",
-        pid=n["pid"],
-        pid_namespace=n["pid_namespace"],
-        rank=n["rank"] - 1 if n["rank"] else None,
-        after_calls=n["after_calls"],
-        probability=n["probability"] / 2**32 if n["probability"] else 1.0,
-        seed=n["seed"],
-        delay_us=n["delay"],
-        at_init=bool(n["flags"] & constants()["AT_INIT"]),
-        serial=n["serial"],
-    )
 
 
 class Page:
@@ -157,38 +46,74 @@ class Page:
         Raises ValueError when the file is no control page or is of a newer version: it is left
         alone then.
         """
-        self.path, c = path, constants()
+        self.path, self.inode = path, 0
+        self.threads = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        if not path.exists():
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with self._alone(folder):
+                self._find()
+        finally:
+            os.close(folder)
+        with self._alone(self.file.fileno()):
+            self._mend()
+
+    def _find(self) -> None:
+        """Map the page, or a new one where there is none or an older one."""
+        known = constants()["PAGE_VERSION"]
+        if not self.path.exists():
             self._create()
-        self.map = self._open()
+        self._open()
         version = number(self.map, "page", "version")
-        if version < c["PAGE_VERSION"]:
+        if version < known:
             # Who still has the old file mapped keeps it, disarmed, until it starts anew.
             self._put("armed", 0)
             self._create()
-            self.map = self._open()
-        elif version > c["PAGE_VERSION"]:
+            self._open()
+        elif version > known:
             raise ValueError(
-                f"{path} is of version {version}, this writer knows {c['PAGE_VERSION']}: "
+                f"{self.path} is of version {version}, this writer knows {known}: "
                 "stop what uses it, or use the newer release"
             )
 
-    def _open(self) -> mmap.mmap:
+    def _open(self) -> None:
         size = constants()["PAGE_SIZE"]
-        handle = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            facts = os.fstat(handle)
-            if facts.st_size != size:
-                raise ValueError(f"{self.path} is no control page: not {size} bytes long")
-            # By it the evidence of a process says which file it has mapped.
-            self.inode = facts.st_ino
-            found = mmap.mmap(handle, size, mmap.MAP_SHARED)
-        finally:
-            os.close(handle)
-        if number(found, "page", "magic") != constants()["PAGE_MAGIC"]:
+        # It stays open: by it writers lock each other out, also when its name is gone.
+        self.file = self.path.open("r+b", buffering=0)
+        facts = os.fstat(self.file.fileno())
+        if facts.st_size != size:
+            raise ValueError(f"{self.path} is no control page: not {size} bytes long")
+        # By it the evidence of a process says which file it has mapped.
+        self.inode = facts.st_ino
+        self.map = mmap.mmap(self.file.fileno(), size, mmap.MAP_SHARED)
+        if number(self.map, "page", "magic") != constants()["PAGE_MAGIC"]:
             raise ValueError(f"{self.path} is no control page: wrong magic")
-        return found
+
+    def _mend(self) -> None:
+        """Put right what a writer left that was killed: until then no process reads the page."""
+        there = self.entries()
+        odd = number(self.map, "page", "sequence") & 1
+        if odd or number(self.map, "page", "armed") != len(there):
+            self.write(e for e in there if e.mode in MODES)
+
+    @contextmanager
+    def _alone(self, handle: int) -> Iterator[None]:
+        """Be the only one who has the lock of an open file.
+
+        Whoever may read it can take it and keep it. That is no writer, and must not keep faults
+        from being ended.
+        """
+        begun = time.monotonic()
+        with self.threads:
+            while time.monotonic() - begun < LONGEST_WRITE:
+                with suppress(BlockingIOError):
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(0.01)  # flock has no time limit of its own
+            try:
+                yield
+            finally:
+                fcntl.flock(handle, fcntl.LOCK_UN)
 
     def _create(self) -> None:
         """Write a whole page under another name first, so that nobody maps half of one."""
@@ -199,10 +124,11 @@ class Page:
             "size": c["PAGE_SIZE"],
         }.items():
             raw[at[name]] = value.to_bytes(at[name].stop - at[name].start, "little")
-        draft = self.path.with_name(f".{self.path.name}.new")
-        draft.write_bytes(raw)
-        draft.chmod(0o644)
-        draft.replace(self.path)
+        handle, draft = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        with open(handle, "wb") as file:
+            file.write(raw)
+            os.fchmod(handle, 0o644)
+        os.replace(draft, self.path)
 
     def entries(self) -> list[Entry]:
         """Armed entries, in the order of the page."""
@@ -223,10 +149,15 @@ class Page:
         self._put("flags", constants()["GENUINE_ALLOWED"] if allowed else 0)
 
     def edit(self, change: Callable[[list[Entry]], Iterable[Entry]]) -> int:
-        """Arm what `change` makes of the armed entries, while no other writer can; as write()."""
-        with self.path.open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            return self.write(change(self.entries()))
+        """Arm what `change` makes of the armed entries, while no other writer can; as write().
+
+        Those whose time is over are not among them: they count as disarmed, and leave the page.
+        """
+        with self._alone(self.file.fileno()):
+            now = clock.boottime()
+            return self.write(
+                change([e for e in self.entries() if not e.not_after or e.not_after > now])
+            )
 
     def write(self, entries: Iterable[Entry]) -> int:
         """Make `entries` the only armed ones and return the new generation.
@@ -240,13 +171,13 @@ class Page:
             raise ValueError(f"a page holds {c['PAGE_ENTRIES']} faults, not {len(wanted)}")
         generation = self.generation + 1 & 0xFFFFFFFF
         packed = self._arrange(wanted, generation)
+        changed = [(i, raw) for i, raw in enumerate(packed) if self._raw(i) != raw]
         sequence = number(self.map, "page", "sequence") | 1
         if not wanted:
             self._put("armed", 0)
         self._put("sequence", sequence)
-        for i, raw in enumerate(packed):
-            if self._raw(i) != raw:
-                self.map[self._where(i)] = raw
+        for i, raw in changed:
+            self._fill(self._where(i), raw)
         self._put("generation", generation)
         self._put("sequence", sequence + 1 & 0xFFFFFFFF)
         # Last: who sees the word set sees the entries behind it.
@@ -274,14 +205,25 @@ class Page:
     def _raw(self, index: int) -> bytes:
         return bytes(self.map[self._where(index)])
 
+    def _fill(self, where: slice, raw: bytes) -> None:
+        """Write an entry. It is free until all of it is there, even if this process is killed."""
+        state = fields("entry")["state"]
+        self._store(where.start + state.start, 0)
+        self.map[where.start + state.stop : where.stop] = raw[state.stop :]
+        self._store(where.start + state.start, number(raw, "entry", "state"))
+
     def _put(self, name: str, value: int) -> None:
-        """Store a 32-bit field in one piece and in order: readers look at any time.
+        """Store a field of the page."""
+        self._store(fields("page")[name].start, value)
+
+    def _store(self, offset: int, value: int) -> None:
+        """Store 32 bits in one piece and in order: readers look at any time.
 
         Native format: the portable ones are written byte by byte. A call that lets go of the
         interpreter's lock and takes it again is what Python has for a memory barrier.
         """
         LIBC.sched_yield()
-        struct.pack_into("@I", self.map, fields("page")[name].start, value)
+        struct.pack_into("@I", self.map, offset, value)
         LIBC.sched_yield()
 
     def _wake(self) -> None:

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from faultline_service import clock
+from faultline_service import page as module
 from faultline_service.layout import constants, fields, number
 from faultline_service.page import MODES, Entry, Page, pack, unpack
 
@@ -114,6 +119,113 @@ def test_an_unknown_mode_and_a_foreign_uuid_are_refused() -> None:
         pack(replace(ENTRY, mode="flaky"))
     with pytest.raises(ValueError, match="GPU- or MIG-"):
         pack(replace(ENTRY, gpu_uuid="11111111-2222-3333-4444-555555555555"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"fault_id": "x" * 64}, "at most 63 bytes"),
+        ({"classes": "SX"}, "letters of SQITN, not 'X'"),
+        ({"gpu_uuid": "GPU-1"}, "'GPU-1' is no UUID of a GPU"),
+        ({"pod_uid": "mine"}, "'mine' is no UID of a pod"),
+    ],
+)
+def test_what_has_no_place_in_an_entry_is_refused_with_its_name(
+    changes: dict[str, str], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        pack(replace(ENTRY, **changes))
+
+
+def test_the_uuid_of_a_mig_instance_reads_back_as_one() -> None:
+    instance = replace(ENTRY, gpu_uuid=ENTRY.gpu_uuid.replace("GPU", "MIG"))
+    assert unpack(pack(instance)) == instance
+
+
+def test_two_who_make_the_page_at_the_same_time_have_the_same_one(tmp_path: Path) -> None:
+    for number_of in range(20):
+        path = tmp_path / str(number_of) / "page"
+        together = threading.Barrier(4)
+
+        def make(path: Path = path, together: threading.Barrier = together) -> int:
+            together.wait()
+            return Page(path).inode
+
+        with ThreadPoolExecutor(4) as pool:
+            found = [pool.submit(make) for _ in range(4)]
+        assert [one.result() for one in found] == [path.stat().st_ino] * 4
+        assert [file.name for file in path.parent.iterdir()] == ["page"]
+
+
+def test_a_link_beside_the_page_leads_nobody_to_write_another_file(tmp_path: Path) -> None:
+    dear = tmp_path / "dear"
+    dear.write_text("dear")
+    (tmp_path / ".page.new").symlink_to(dear)
+    Page(tmp_path / "page")
+    assert dear.read_text() == "dear"
+
+
+@pytest.mark.parametrize(("field", "value"), [("sequence", 7), ("armed", 0)])
+def test_what_a_writer_left_that_was_killed_is_put_right_by_the_next_who_comes(
+    tmp_path: Path, field: str, value: int
+) -> None:
+    Page(tmp_path / "page").write([ENTRY])
+    Page(tmp_path / "page")._put(field, value)
+    assert Page(tmp_path / "page").entries() == [ENTRY]
+    raw = (tmp_path / "page").read_bytes()
+    assert (number(raw, "page", "sequence") % 2, number(raw, "page", "armed")) == (0, 1)
+
+
+def test_a_writer_killed_at_any_moment_leaves_no_half_of_an_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, seen = Page(tmp_path / "page"), []
+    page.write([replace(ENTRY, fault_id="before", xid=13)])
+    store = Page._store
+
+    def watched(self: Page, offset: int, value: int) -> None:
+        seen.append((tmp_path / "page").read_bytes())
+        store(self, offset, value)
+
+    monkeypatch.setattr(Page, "_store", watched)
+    page.write([ENTRY])
+    start = constants()["PAGE_FIRST_ENTRY"]
+    entries = [unpack(raw[start : start + constants()["ENTRY_SIZE"]]) for raw in seen]
+    states = [entry and (entry.fault_id, entry.xid, entry.not_after) for entry in entries]
+    whole = [("before", 13, ENTRY.not_after), None, (ENTRY.fault_id, 79, ENTRY.not_after)]
+    assert list(dict.fromkeys(states)) == whole
+
+
+def test_the_page_can_be_changed_when_its_name_is_gone(tmp_path: Path) -> None:
+    page = Page(tmp_path / "page")
+    page.write([ENTRY])
+    with (tmp_path / "page").open("rb") as mapped_elsewhere:
+        (tmp_path / "page").unlink()
+        page.edit(lambda _there: [])
+        assert number(mapped_elsewhere.read(), "page", "armed") == 0
+
+
+def test_who_keeps_the_lock_of_the_page_does_not_keep_a_fault_from_being_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LONGEST_WRITE", 0.2)
+    page = Page(tmp_path / "page")
+    page.write([ENTRY])
+    with (tmp_path / "page").open("rb") as reader:
+        fcntl.flock(reader, fcntl.LOCK_EX)
+        page.edit(lambda _there: [])
+    assert page.entries() == []
+
+
+def test_faults_whose_time_is_over_make_room_for_others(tmp_path: Path) -> None:
+    page, places = Page(tmp_path / "page"), constants()["PAGE_ENTRIES"]
+    now = clock.boottime()
+    over = [replace(ENTRY, fault_id=f"over-{i}", not_after=now) for i in range(places - 1)]
+    lasting = replace(ENTRY, fault_id="lasting", not_after=0)
+    page.write([*over, lasting])
+    new = replace(ENTRY, not_after=now + 60 * clock.SECOND)
+    page.edit(lambda there: [*there, new])
+    assert {e.fault_id for e in page.entries()} == {"lasting", ENTRY.fault_id}
 
 
 def test_an_entry_keeps_its_place_and_serial_while_others_come_and_go(tmp_path: Path) -> None:
