@@ -38,6 +38,8 @@ def locate(pid: int, pod_uid: str = "", proc: Path = Path("/proc")) -> InNamespa
         status = (folder / "status").read_text()
         namespace = (folder / "ns/pid").stat().st_ino
         pod = POD.search((folder / "cgroup").read_text())
+    except PermissionError as error:
+        raise LookupError(f"process {pid} may not be looked at: {error.strerror}") from error
     except OSError as error:
         raise LookupError(f"the node has no process {pid}: {error.strerror}") from error
     found = pod.group(1).replace("_", "-") if pod else "none"

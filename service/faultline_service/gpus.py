@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+PCI = re.compile(r"(?:([0-9a-f]{1,8}):)?([0-9a-f]{2}:[0-9a-f]{2}(?:\.[0-7])?)")
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -75,6 +77,7 @@ def choose(gpus: Iterable[Gpu], target: Mapping[str, Any]) -> Gpu:
 
 def _same_pci(gpu: Gpu, address: str) -> bool:
     """Whether an address is the GPU's: domain of four or eight digits or none, function or none."""
-    domain, bus, device = f"0:{address.lower()}".rsplit(":", 2)
-    domain = domain.removeprefix("0:")
-    return f"{int(domain, 16):04x}:{bus}:{device}" in (gpu.pci, gpu.pci_logged)
+    said = PCI.fullmatch(address.lower())
+    if not said:
+        return False
+    return f"{int(said[1] or '0', 16):04x}:{said[2]}" in (gpu.pci, gpu.pci_logged)

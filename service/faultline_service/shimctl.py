@@ -16,16 +16,22 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from . import clock, gpus, shimstate
 from .cuda_effect import InNamespace, Moment, entry_of, locate, refused
-from .page import MODES, Entry, Page
+from .entry import MODES, Entry, class_mask, id_bytes, pod_bytes, uuid_bytes
+from .page import Page
 from .profiles import profile
 
+ABOUT = (
+    "Look after the CUDA shim on one GPU host, without a cluster: what is armed, what processes "
+    "have seen, arm and end faults. Each verb has its own --help."
+)
 DRIVER = Path("/proc/driver/nvidia")
 MOST_SECONDS = 7200
 # Beside the service's folder where the tool was installed: PREFIX/faultline-shim.d/VERSION.
@@ -101,10 +107,18 @@ def status(args: argparse.Namespace) -> int:
 
 
 def chosen_gpu(key: str, driver: Path) -> str:
-    """UUID of a GPU by number, UUID or PCI address; a MIG instance's is taken as it is."""
+    """UUID of a GPU by number, UUID or PCI address; a MIG instance's is taken as it is.
+
+    Raises ValueError when it is none of these, LookupError when there is no such GPU.
+    """
     if key.startswith("MIG-"):
+        uuid_bytes(key)
         return key
     kind = "uuid" if key.startswith("GPU-") else "pciAddress" if ":" in key else "index"
+    if kind == "index" and not key.isdecimal():
+        raise ValueError(
+            f"{key!r} names no GPU: say its number, UUID (GPU-… or MIG-…) or PCI address"
+        )
     return gpus.choose(gpus.on_node(driver), {kind: int(key) if kind == "index" else key}).uuid
 
 
@@ -166,18 +180,42 @@ def selftest(args: argparse.Namespace) -> int:
 
 
 def _between(low: float, high: float, kind: type[int] | type[float]) -> Any:
+    what = "a whole number" if kind is int else "a number"
+
     def convert(text: str) -> float:
-        value = kind(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{low:g} to {high:g}, not {text}")
-        return value
+        with suppress(ValueError):
+            value = kind(text)
+            if low <= value <= high:
+                return value
+        raise argparse.ArgumentTypeError(f"it is {what} from {low} to {high}, not {text!r}")
 
     return convert
 
 
+def _checked(check: Callable[[str], object]) -> Any:
+    """A text that is not empty and for which `check` raises no ValueError."""
+
+    def convert(text: str) -> str:
+        try:
+            check(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        if not text:
+            raise argparse.ArgumentTypeError("it is empty")
+        return text
+
+    return convert
+
+
+def _classes(letters: str) -> None:
+    if "P" in letters:
+        raise ValueError("calls of class P pass always: say letters of SQITN")
+    class_mask(letters)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="faultline-shim", description=__doc__)
+    top = argparse.ArgumentParser(prog="faultline-shim", description=ABOUT)
     version = VERSION.read_text().strip() if VERSION.exists() else "of a source tree"
     top.add_argument("--version", action="version", version=f"faultline-shim {version}")
     top.add_argument("--page", type=Path, default=STATE / "control/page", help="control page")
@@ -192,24 +230,45 @@ def parser() -> argparse.ArgumentParser:
         "arm", help="arm one fault", description="Arm one fault; what is not said is as the XID's."
     )
     one.add_argument("--gpu", required=True, help="number, UUID (GPU-… or MIG-…) or PCI address")
-    one.add_argument("--xid", required=True, type=_between(1, 1000, int))
+    one.add_argument(
+        "--xid",
+        required=True,
+        type=_between(1, 1000, int),
+        help="number of the fault, as in the kernel's log",
+    )
     one.add_argument(
         "--seconds",
         required=True,
         type=_between(1, MOST_SECONDS, int),
         help="after so long it ends by itself",
     )
-    one.add_argument("--id", help="name of the fault; one of that name is replaced")
-    one.add_argument("--mode", choices=MODES)
-    one.add_argument("--classes", help="letters: S work, Q wait, I new context, T teardown, N NVML")
+    one.add_argument(
+        "--id",
+        type=_checked(id_bytes),
+        help="name of the fault; one of that name is replaced",
+    )
+    one.add_argument("--mode", choices=MODES, help="how calls are hit")
+    one.add_argument(
+        "--classes",
+        type=_checked(_classes),
+        help="letters: S work, Q wait, I new context, T teardown, N NVML",
+    )
     one.add_argument(
         "--after-calls", type=_between(0, 2**32 - 1, int), help="calls that pass first"
     )
-    one.add_argument("--probability", type=_between(1e-9, 1, float), help="of a call to be hit")
-    one.add_argument("--seed", type=_between(0, 2**63, int), help="chooses the calls")
-    one.add_argument("--delay-us", type=_between(0, 2**32 - 1, int), help="of slow and hang")
-    one.add_argument("--not-before", type=_between(0, MOST_SECONDS, int), help="seconds from now")
-    one.add_argument("--pod-uid", help="only processes of this pod")
+    one.add_argument(
+        "--probability", type=_between(1e-9, 1, float), help="of a call to be hit, 1 by default"
+    )
+    one.add_argument(
+        "--seed", type=_between(0, 2**63, int), help="chooses the calls; the same ones in every run"
+    )
+    one.add_argument(
+        "--delay-us", type=_between(0, 2**32 - 1, int), help="how long slow and hang take"
+    )
+    one.add_argument(
+        "--not-before", type=_between(0, MOST_SECONDS, int), help="seconds until it begins"
+    )
+    one.add_argument("--pod-uid", type=_checked(pod_bytes), help="only processes of this pod")
     one.add_argument("--pid", type=_between(1, 2**22, int), help="only this process of the host")
     one.add_argument("--rank", type=_between(0, 2**20, int), help="only processes of this rank")
     one.add_argument("--allow-genuine", action="store_true", help="let the GPU really fault")
@@ -217,7 +276,7 @@ def parser() -> argparse.ArgumentParser:
     one = verbs.add_parser("disarm", help="end faults; processes that were hit stay failed")
     which = one.add_mutually_exclusive_group(required=True)
     which.add_argument("id", nargs="?", help="fault that arm or status named")
-    which.add_argument("--all", action="store_true")
+    which.add_argument("--all", action="store_true", help="every fault of this host")
     one.set_defaults(run=disarm)
     one = verbs.add_parser("selftest", help="check build and page of this host")
     one.set_defaults(run=selftest)

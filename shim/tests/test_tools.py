@@ -25,9 +25,9 @@ class Host:
         self.lab, self.capsys = lab, capsys
         self.driver = lab.folder / "driver"
         for uuid, pci in GPUS:
-            folder = self.driver / "gpus" / f"{pci}.0"
+            folder = self.driver / "gpus" / pci
             folder.mkdir(parents=True)
-            (folder / "information").write_text(f"GPU UUID: {uuid}\nBus Location: {pci}.0\n")
+            (folder / "information").write_text(f"GPU UUID: {uuid}\nBus Location: {pci}\n")
 
     @property
     def where(self) -> tuple[str, ...]:
@@ -44,7 +44,7 @@ def host(lab: Lab, capsys: pytest.CaptureFixture[str]) -> Host:
     return Host(lab, capsys)
 
 
-@pytest.mark.parametrize("gpu", ["0", GPUS[0][0], f"{GPUS[0][1]}.0"])
+@pytest.mark.parametrize("gpu", ["0", GPUS[0][0], GPUS[0][1]])
 def test_a_fault_armed_by_hand_hits_running_processes_and_is_ended_by_hand(
     host: Host, session: Callable[..., Session], gpu: str
 ) -> None:
@@ -112,6 +112,9 @@ def test_status_tells_a_process_that_has_another_page(
         ("arm --gpu 0 --xid 63 --seconds 5", "does nothing to CUDA calls"),
         ("arm --gpu 0 --xid 31 --seconds 5 --mode genuine", "--allow-genuine"),
         ("arm --gpu 0 --xid 79 --seconds 5 --pid 4194303", "no process 4194303"),
+        ("arm --gpu first --xid 79 --seconds 5", "'first' names no GPU"),
+        ("arm --gpu MIG-1 --xid 79 --seconds 5", "'MIG-1' is no UUID of a GPU"),
+        ("arm --gpu zz:00:00 --xid 79 --seconds 5", "no GPU with pciAddress zz:00:00"),
         ("disarm nobody", "no fault nobody is armed"),
     ],
 )
@@ -120,6 +123,31 @@ def test_what_cannot_be_is_refused_with_a_sentence_and_changes_nothing(
 ) -> None:
     code, _, error = host(*words.split())
     assert code == 1
+    assert said in error
+    assert host.lab.page.generation == 0
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "said"),
+    [
+        ("--xid", "abc", "a whole number from 1 to 1000, not 'abc'"),
+        ("--after-calls", "4294967296", "from 0 to 4294967295, not '4294967296'"),
+        ("--pod-uid", "", "no UID of a pod"),
+        ("--pod-uid", "mine", "'mine' is no UID of a pod"),
+        ("--classes", "SX", "not 'X'"),
+        ("--classes", "P", "class P pass always"),
+        ("--classes", "", "it is empty"),
+        ("--id", "x" * 64, "at most 63 bytes"),
+    ],
+)
+def test_a_word_that_means_nothing_is_refused_with_what_it_may_be(
+    host: Host, word: str, value: str, said: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        host("arm", "--gpu", "0", "--xid", "79", "--seconds", "5", word, value)
+    assert stopped.value.code == 2
+    error = host.capsys.readouterr().err
+    assert f"argument {word}: " in error
     assert said in error
     assert host.lab.page.generation == 0
 
