@@ -220,11 +220,12 @@ class Page:
         """Store 32 bits in one piece and in order: readers look at any time.
 
         Native format: the portable ones are written byte by byte. A call that lets go of the
-        interpreter's lock and takes it again is what Python has for a memory barrier.
+        interpreter's lock and takes it again is what Python has for a memory barrier; one that
+        lets go of the processor would keep readers waiting in the middle of a write.
         """
-        LIBC.sched_yield()
+        LIBC.getppid()
         struct.pack_into("@I", self.map, offset, value)
-        LIBC.sched_yield()
+        LIBC.getppid()
 
     def _wake(self) -> None:
         """Wake every call that sleeps on the generation, in whatever process of the node."""

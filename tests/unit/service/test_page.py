@@ -4,7 +4,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import statistics
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -215,6 +220,23 @@ def test_who_keeps_the_lock_of_the_page_does_not_keep_a_fault_from_being_ended(
         fcntl.flock(reader, fcntl.LOCK_EX)
         page.edit(lambda _there: [])
     assert page.entries() == []
+
+
+def test_a_write_waits_for_nobody_on_a_busy_machine(tmp_path: Path) -> None:
+    page, took = Page(tmp_path / "page"), []
+    spin = [sys.executable, "-c", "while True: pass"]
+    busy = [subprocess.Popen(spin) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        for turn in range(40):
+            begun = time.perf_counter()
+            page.write([] if turn % 2 else [ENTRY])
+            took.append(time.perf_counter() - begun)
+            time.sleep(0.002)  # as a writer does that has waited for its order
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert statistics.median(took) < 0.005
 
 
 def test_faults_whose_time_is_over_make_room_for_others(tmp_path: Path) -> None:
