@@ -92,6 +92,30 @@ int fl_is_ours(const char *name)
     return rest && *rest >= 'A' && *rest <= 'Z';
 }
 
+/* Slot of the newest version in the list of a function of which the list has another version, or -1:
+ * cuMemAlloc_v2 for cuMemAlloc_v3, and for cuMemAlloc when that names an address that is not listed,
+ * because cuGetProcAddress is asked by the name without a version. */
+static int newest(const char *name)
+{
+    char text[64 + sizeof("_v0")];
+    uint32_t length = 0;
+    fl_copy(text, 64, name);
+    while (text[length])
+        length++;
+    for (uint32_t at = 3; at + 2 < length; at++)
+        if (text[at] == '_' && (fl_begins(text + at, "_v") || fl_begins(text + at, "_pt")))
+            length = at;
+    for (char version = '9'; version > '1'; version--) {
+        const char suffix[] = {'_', 'v', version, 0};
+        fl_copy(text + length, sizeof(suffix), suffix);
+        int slot = fl_slot_of(text);
+        if (slot >= 0)
+            return slot;
+    }
+    text[length] = 0;
+    return fl_slot_of(text);
+}
+
 /* Take a slot of the pool for a function that was asked for by this name; -1 when all are taken.
  * A wait of the pool gets the code of a later fault only if something was armed when it began. */
 int64_t fl_pool_slot(const char *name)
@@ -101,7 +125,7 @@ int64_t fl_pool_slot(const char *name)
         __atomic_store_n(&pool_used, FL_POOL, __ATOMIC_RELAXED);
         return -1;
     }
-    int base = fl_slot_of(name);
+    int base = newest(name);
     pool[mine].base = base + 1;
     pool[mine].class = base >= 0 ? names[base].class : name[0] == 'n' ? FL_CLASS_N : FL_CLASS_S;
     fl_copy(pool[mine].name, sizeof(pool[mine].name), name);
