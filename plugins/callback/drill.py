@@ -173,6 +173,8 @@ class CallbackModule(Default):
         if self._verbose:
             super().v2_runner_on_failed(result, ignore_errors)
             return
+        if "results" in result._result:
+            return  # its items have been shown, each with its sentence
         said, self._said = self._said, reason(result._result)
         # A rescue that fails on purpose repeats the words of what it rescued.
         if said == self._said and result._task.action in FAIL:

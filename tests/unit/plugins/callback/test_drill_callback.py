@@ -166,6 +166,16 @@ def test_a_rescue_that_fails_with_the_words_of_what_it_rescued_is_not_shown_agai
     assert "Too bad." in text(shown)
 
 
+def test_a_loop_that_failed_is_shown_by_its_items_alone(
+    callback: drill.CallbackModule, shown: Display
+) -> None:
+    callback.v2_runner_item_on_failed(result("x", {"msg": "There is no node n."}, "Look"))
+    callback.v2_runner_on_failed(
+        result("x", {"results": [{"failed": True}], "msg": "One or more items failed"}, "Look")
+    )
+    assert text(shown) == "  ✘ Look\n      There is no node n."
+
+
 @pytest.mark.parametrize(
     "around",
     [
