@@ -22,7 +22,7 @@ endif
 export PATH := $(CURDIR)/$(VENV)/bin:/var/cache/faultline/bin:$(PATH)
 PLAY := ansible-playbook -i $(INVENTORY)
 
-.PHONY: help setup drill cleanup sweep test lint unit shim-test molecule lab-test e2e pytest lab-up lab-down lab-status clean clean-cache
+.PHONY: help setup drill cleanup diagnose provision sweep test lint unit shim-test molecule lab-test e2e pytest lab-up lab-down lab-status clean clean-cache
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ drill: setup $(DRILL_NEEDS) ## Run the drill (on the lab, or where KUBECONFIG po
 
 cleanup: setup ## Undo what an interrupted drill left behind
 	@$(PLAY) playbooks/cleanup.yml $(DRILL_ARGS)
+
+diagnose: setup ## Say what stands in a drill's way: DRILL_ARGS='-e drill_namespace=NAMESPACE'
+	@$(PLAY) playbooks/diagnose.yml $(DRILL_ARGS)
+
+provision: setup ## Bring the fault service to a cluster: DRILL_ARGS='-e fault_service_image=IMAGE'
+	@$(PLAY) playbooks/provision.yml $(DRILL_ARGS)
 
 sweep: setup ## Remove namespaces of drills whose time is over
 	@$(PLAY) playbooks/sweep.yml $(DRILL_ARGS)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ansible_collections.faultline.gpu.plugins.module_utils import _record
+from ansible_collections.faultline.gpu.plugins.module_utils._words import plain
 from ansible_collections.faultline.gpu.plugins.plugin_utils.local_action import LocalAction
 
 
@@ -30,4 +31,5 @@ class ActionModule(LocalAction):
 
     def work(self, params: dict[str, Any], check: bool) -> dict[str, Any]:
         """Append the note."""
+        params["evidence"] = plain(params["evidence"]) if params["evidence"] else None
         return _record.note(params.pop("path"), params, check)

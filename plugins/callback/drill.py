@@ -27,6 +27,8 @@ from typing import Any
 from ansible import constants as C
 from ansible.plugins.callback.default import CallbackModule as Default
 
+from ..module_utils._words import plain
+
 MEASURES = (
     ("detect_seconds", "time to detect", "kernel line written to condition True"),
     ("cordon_seconds", "time to cordon", "kernel line written to cordon by NVSentinel"),
@@ -35,6 +37,7 @@ MEASURES = (
     ("drain_seconds", "drain", "cordon to last of our pods gone"),
     ("recovery_seconds", "time to recovery", "kernel line written to all workers Ready elsewhere"),
 )
+FAIL = ("ansible.builtin.fail", "fail")
 MARKS = {"passed": ("✔", "green"), "failed": ("✘", "red"), "refused": ("■", "yellow")}
 VERDICTS = {"passed": "green", "failed": "red", "refused": "yellow", "invalid": "yellow"}
 
@@ -74,7 +77,7 @@ def reason(result: dict[str, Any]) -> str:
     text = result.get("msg") or result.get("stderr") or result.get("stdout") or "no message"
     if result.get("stderr") and "non-zero return code" in str(text):
         text = f"{text}: {result['stderr'].strip()[-800:]}"
-    return str(text).strip()
+    return plain(str(text).strip())
 
 
 class CallbackModule(Default):
@@ -91,6 +94,7 @@ class CallbackModule(Default):
         self._begun = time.monotonic()
         self._open_line = False
         self._phase_label = ""
+        self._said = ""
         self._phase_begun: float | None = None
 
     @property
@@ -169,8 +173,14 @@ class CallbackModule(Default):
         if self._verbose:
             super().v2_runner_on_failed(result, ignore_errors)
             return
+        if "results" in result._result:
+            return  # its items have been shown, each with its sentence
+        said, self._said = self._said, reason(result._result)
+        # A rescue that fails on purpose repeats the words of what it rescued.
+        if said == self._said and result._task.action in FAIL:
+            return
         self._line(f"  ✘ {result._task.get_name()}", C.COLOR_ERROR)
-        for line in reason(result._result).splitlines():
+        for line in self._said.splitlines():
             self._line(f"      {line}", C.COLOR_ERROR)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:

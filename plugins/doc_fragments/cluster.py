@@ -16,6 +16,9 @@ options:
   context:
     description: Context of the kubeconfig.
     type: str
+requirements:
+  - python >= 3.11
+  - kubernetes, of the version in C(requirements.txt) of the collection
 author: The faultline.gpu maintainers (@faultline-gpu)
 attributes:
   check_mode:

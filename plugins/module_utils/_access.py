@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ._errors import FaultlineError
@@ -75,25 +77,47 @@ def _body(error: urllib.error.HTTPError) -> str:
 def configuration(kubeconfig: str | None = None, context: str | None = None) -> Any:
     """The client's configuration as the kubeconfig (else KUBECONFIG, else ~/.kube/config) says.
 
-    Without any it is that of the pod's own account. Raises FaultlineError when there is neither.
+    Where there is no such file it is that of the pod's own account. Raises FaultlineError when
+    there is neither, and for a file that cannot be used.
     """
     from kubernetes import config
     from kubernetes.client import Configuration
+    from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
 
-    found = Configuration()
+    found, where = Configuration(), kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION
     try:
-        config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=found)
-    except config.ConfigException as error:
+        config.load_kube_config(config_file=where, context=context, client_configuration=found)
+    except Exception as error:  # the client fails in as many ways as a file can be wrong
+        if any(Path(one).expanduser().exists() for one in where.split(os.pathsep)):
+            raise FaultlineError(
+                f"The kubeconfig {where} cannot be used: {_fault_of(error)}. Correct it, or name "
+                "another one with KUBECONFIG or the option kubeconfig."
+            ) from error
         if kubeconfig or context:
-            raise FaultlineError(f"The kubeconfig cannot be used: {error}.") from error
+            raise FaultlineError(
+                f"There is no kubeconfig {where}: name the cluster's with KUBECONFIG or the option "
+                "kubeconfig."
+            ) from error
         try:
             config.load_incluster_config(client_configuration=found)
         except config.ConfigException as inside:
             raise FaultlineError(
-                "There is no kubeconfig (KUBECONFIG, ~/.kube/config) and this is no pod: "
-                "say with `kubeconfig` which cluster is meant."
+                f"There is no kubeconfig ({where}) and this is no pod: name the cluster's with "
+                "KUBECONFIG or the option kubeconfig."
             ) from inside
     return found
+
+
+def _fault_of(error: Exception) -> str:
+    """What is wrong with a kubeconfig, by what the client or the YAML reader said of it."""
+    if type(error).__name__ == "ConfigException":
+        return str(error).rstrip(".")
+    if problem := getattr(error, "problem", None):
+        mark = getattr(error, "problem_mark", None)
+        return f"it is no YAML in line {mark.line + 1}: {problem}" if mark else str(problem)
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "expected are a mapping with clusters, contexts and users, and a current-context"
 
 
 def of(found: Any) -> Access:

@@ -68,15 +68,21 @@ class Cluster:
     """Verbs on a cluster. Raises FaultlineError with a sentence for what the API refuses."""
 
     def __init__(self, kubeconfig: str | None = None, context: str | None = None) -> None:
-        from kubernetes.client import ApiClient
+        from kubernetes.client import ApiClient, ApiException
         from kubernetes.dynamic import DynamicClient
 
         found = self._configuration = _access.configuration(kubeconfig, context)
         try:
             self.dynamic = DynamicClient(ApiClient(found))
+        except ApiException as error:
+            raise FaultlineError(
+                f"The API server at {found.host} does not say what it offers: {reason(error)}. "
+                "Look at the account in the kubeconfig."
+            ) from error
         except Exception as error:
             raise FaultlineError(
-                f"The API server at {found.host} does not answer: {error}."
+                f"The API server at {found.host} does not answer ({innermost(error)}): start it, "
+                "or name another kubeconfig."
             ) from error
 
     @property
@@ -184,6 +190,13 @@ class Cluster:
         what = f"delete {kind.kind} {name}"
         done = self._call(what, True, call, name=name, namespace=namespace, body=body or None)
         return done is not None
+
+
+def innermost(error: BaseException) -> str:
+    """What the operating system or TLS said, without the libraries' words around it."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return str(getattr(error, "strerror", None) or error)
 
 
 def answer(error: Any) -> Obj:

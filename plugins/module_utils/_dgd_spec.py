@@ -54,7 +54,8 @@ class DeploymentSpec:
         try:
             text = Path(path).read_bytes().decode()
         except (OSError, UnicodeDecodeError) as error:
-            raise FaultlineError(f"Cannot read {path}: {error}.") from error
+            why = getattr(error, "strerror", None) or error
+            raise FaultlineError(f"Cannot read {path}: {why}.") from error
         self._open(GraphText(text, str(path)), str(path))
         self.endpoint, self.port, self.system_port = endpoint, port, system_port
 

@@ -66,11 +66,14 @@ PLACES: tuple[tuple[str, str, str | None], ...] = (
     ("cuda.target.rank", "cuda.target.rank", "cuda.target.rank"),
 )
 
+# Seconds that the API lets a fault last.
+LONGEST = 7200
+
 RANGES = {
     "after_calls": (0, 2**32 - 1),
     "seed": (0, 2**63 - 1),
     "delay_microseconds": (0, 2**32 - 1),
-    "not_before_seconds": (0, 7200),
+    "not_before_seconds": (0, LONGEST),
     "target.pid": (1, 2**22),
     "target.rank": (0, 2**20),
 }
@@ -159,6 +162,8 @@ def problems(options: Mapping[str, Any]) -> list[str]:
     """
     cuda = options.get("cuda") or {}
     found = [*_single_problems(cuda), *_delay_problems(cuda)]
+    if not 1 <= options["duration"] <= LONGEST:
+        found.append(f"A fault lasts from 1 to {LONGEST} seconds, not {options['duration']}.")
     if spec_of({"cuda": cuda}) and "cuda" not in options["effects"]:
         found.append("cuda says how CUDA calls fail, but effects does not have cuda: add it.")
     if cuda.get("seed") is not None and cuda.get("probability") is None:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ._client import Cluster
 from ._errors import FaultlineError
@@ -17,6 +17,21 @@ CLUSTER_ARGS: dict[str, Any] = {
 }
 
 
+def refuse_empty(module: AnsibleModule, required_if: Sequence[Sequence[Any]]) -> None:
+    """Fail when an option that must be given is an empty text, as a role's default may be.
+
+    `required_if` is the module's; rules that one of several options fulfils are left out.
+    """
+    wanted = [name for name, option in module.argument_spec.items() if option.get("required")]
+    for option, value, names, *one_of in required_if:
+        wanted += names if module.params[option] == value and not any(one_of) else []
+    if empty := [name for name in wanted if module.params[name] == ""]:
+        module.fail_json(
+            msg=f"{' and '.join(empty)} must not be empty: give the option of the module "
+            f"{module._name}, or the variable of the role that uses it."
+        )
+
+
 def run(
     spec: dict[str, Any],
     work: Callable[[AnsibleModule, Cluster], dict[str, Any]],
@@ -24,6 +39,11 @@ def run(
 ) -> None:
     """Run a module: read its options, connect, do the work, answer in full sentences."""
     module = AnsibleModule(argument_spec=CLUSTER_ARGS | spec, supports_check_mode=True, **options)
+    refuse_empty(module, options.get("required_if", ()))
+    try:
+        import kubernetes  # noqa: F401
+    except ImportError:
+        module.fail_json(msg=missing_required_lib("kubernetes"))
     try:
         cluster = Cluster(module.params["kubeconfig"], module.params["context"])
         result = work(module, cluster)

@@ -29,8 +29,8 @@ def keep(
 ) -> dict[str, Any]:
     """Add facts to the record of a run, which is begun if need be; `driver` is this process's.
 
-    Raises FaultlineError for a run id that is no label, when the record cannot be kept, and when
-    another process is at work on a run of this id.
+    Raises FaultlineError for a run id that is no label, when the record cannot be kept, when
+    another process is at work on a run of this id, and when a run of this id is over already.
     """
     run_id = run_id or _run.new_run_id()
     if not _run.RUN_ID.fullmatch(run_id):
@@ -43,6 +43,11 @@ def keep(
     before = _read(folder)
     if _driver.alive(before.get("driver")):
         _driver.refuse_if_driven(before, by)
+    if before.get("driver") not in (None, by) and (folder / "report.json").exists():
+        raise FaultlineError(
+            f"Run {run_id} is over, and its report is in {folder}: choose another run id "
+            "(drill_run_id), or remove the folder."
+        )
     begun = {"run_id": run_id, "started_at": _run.stamp()} | before
     return _write(folder, before, begun | {"driver": by} | dict(facts), check)
 

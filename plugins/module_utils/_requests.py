@@ -141,7 +141,8 @@ def model_ready(status: int, body: str, workers: int) -> tuple[bool, str]:
     except ValueError:
         answer = {}
     if status != 200 or not isinstance(answer, dict):
-        return False, f"the frontend does not know the model (HTTP {status})"
+        said = f"HTTP {status}" if status else f"no answer: {body or 'none'}"
+        return False, f"the frontend does not know the model ({said})"
     spaces = {
         name: sum(t.get("workers") or 0 for t in (space.get("worker_types") or {}).values())
         for name, space in (answer.get("namespaces") or {}).items()

@@ -54,8 +54,12 @@ def capture(nodes: Iterable[Obj], named: Mapping[str, Iterable[Obj]]) -> dict[st
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What is not as it was, one sentence each; empty when all is."""
-    found = [f"{key} is gone" for key in before if key not in after]
+    """What is not as it was, one sentence each; empty when all is.
+
+    What belonged to a run goes with it: a namespace that a person made for a drill, with Secrets in
+    it, and whatever another run has left.
+    """
+    found = [f"{key} is gone" for key in before if key not in after and not before[key].get("run")]
     found += [f"{key} was not there before" for key in after if key not in before]
     for key in before:
         if key in after and before[key] != after[key]:

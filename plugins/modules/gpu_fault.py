@@ -114,7 +114,7 @@ options:
             description: Rank of a process, by the variables that launchers set.
             type: int
   duration:
-    description: Seconds after which the fault ends by itself.
+    description: Seconds after which the fault ends by itself, from 1 to 7200.
     type: int
     default: 900
   timeout:

@@ -166,6 +166,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _access, _background, _traffic
 from ..module_utils._errors import FaultlineError
+from ..module_utils._module import refuse_empty
 from ..module_utils._requests import (
     Record,
     enough_failed,
@@ -178,6 +179,13 @@ from ..module_utils._requests import (
 PID_FILE = "traffic.pid"
 # A frontend announces nowhere that its list has changed; asking costs it some milliseconds.
 ASK_AGAIN_SECONDS = 0.2
+REQUIRED = [
+    ("state", "started", ("path", "namespace", "service", "model")),
+    ("state", "ready", ("namespace", "service", "model", "workers")),
+    ("state", "stopped", ("path",)),
+    ("state", "good", ("path",)),
+    ("state", "failing", ("path",)),
+]
 
 
 def access_of(module: AnsibleModule) -> _access.Access:
@@ -317,16 +325,9 @@ def argument_spec() -> dict[str, Any]:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec=argument_spec(),
-        required_if=[
-            ("state", "started", ("path", "namespace", "service", "model")),
-            ("state", "ready", ("namespace", "service", "model", "workers")),
-            ("state", "stopped", ("path",)),
-            ("state", "good", ("path",)),
-            ("state", "failing", ("path",)),
-        ],
-        supports_check_mode=True,
+        argument_spec=argument_spec(), required_if=REQUIRED, supports_check_mode=True
     )
+    refuse_empty(module, REQUIRED)
     if module.params["state"] == "ready":
         seen, waited = ready(module)
         module.exit_json(changed=False, seen=seen, seconds=round(waited, 2))

@@ -22,10 +22,15 @@ from ansible_collections.faultline.gpu.plugins.module_utils._errors import (
 )
 from ansible_collections.faultline.gpu.plugins.module_utils._node_predicates import node_quarantined
 from ansible_collections.faultline.gpu.plugins.module_utils._watch import wait
+from ansible_collections.faultline.gpu.plugins.module_utils._xid import FIRST, LAST
 
 from .roles import Roles
 
 BACKENDS = ("vllm", "sglang", "trtllm")
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 @dataclass
@@ -54,12 +59,12 @@ class HWFaultConfig:
         """Check every field that a wrong value of would only show later."""
         rules = {
             "xid_type": (
-                isinstance(self.xid_type, int) and 1 <= self.xid_type <= 1000,
-                "1 to 1000",
+                type(self.xid_type) is int and FIRST <= self.xid_type <= LAST,
+                f"a whole number from {FIRST} to {LAST}",
             ),
             "backend": (self.backend in (None, *BACKENDS), f"one of {', '.join(BACKENDS)}"),
-            "setup_timeout": (self.setup_timeout > 0, "seconds above 0"),
-            "fault_timeout": (self.fault_timeout > 0, "seconds above 0"),
+            "setup_timeout": (_positive(self.setup_timeout), "a number of seconds above 0"),
+            "fault_timeout": (_positive(self.fault_timeout), "a number of seconds above 0"),
         }
         for name, (good, wanted) in rules.items():
             if not good:
@@ -80,6 +85,11 @@ class HWFaultConfig:
         """A configuration from a mapping of its fields; None is the default one."""
         if isinstance(given, HWFaultConfig):
             return given
+        if given is not None and not isinstance(given, Mapping):
+            raise FaultlineError(
+                f"hw_fault_config is {given!r}, wanted is a HWFaultConfig or a mapping such as "
+                "{'xid_type': 79}."
+            )
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(given or {}) - known)
         if unknown:
@@ -153,7 +163,7 @@ class HWFaultManager:
             )
         found = await self.roles.roles(
             [
-                self._xid("preflight"),
+                self.xid("preflight"),
                 (
                     "recovery",
                     "preflight",
@@ -169,7 +179,7 @@ class HWFaultManager:
         await self.roles.role("nvsentinel_wait", "preflight", nvsentinel_wait_node=self.target_node)
         self.remember(target_node=self.target_node)
 
-    def _xid(self, entry: str, **more: Any) -> tuple[str, str, dict[str, Any]]:
+    def xid(self, entry: str, **more: Any) -> tuple[str, str, dict[str, Any]]:
         """An entry point of the role xid_inject with the variables of this deployment."""
         variables = {
             "xid_inject_run_id": self.run_id,
@@ -200,7 +210,7 @@ class HWFaultManager:
         }
         wanted = self.config.target_node or ""
         found = await self.roles.roles(
-            [("cuda_shim", "main", shim), self._xid("target", node=wanted)]
+            [("cuda_shim", "main", shim), self.xid("target", node=wanted)]
         )
         chosen = found["drill_target"]
         self.target_node, self.target_gpu = chosen["node"], chosen["gpu_uuid"]
@@ -225,7 +235,7 @@ class HWFaultManager:
         """
         if not self.passthrough:
             raise FaultlineError("No shim is in the workers: call setup_cuda_passthrough first.")
-        part = self._xid("main" if enable else "remove", name=self._fault("cuda"), effects=["cuda"])
+        part = self.xid("main" if enable else "remove", name=self._fault("cuda"), effects=["cuda"])
         await self.roles.roles([part])
         return True
 
@@ -255,7 +265,7 @@ class HWFaultManager:
         if gpu_id is not None:
             raise FaultlineError("The GPU of a run is that of its worker; choose by target_node.")
         name = self._fault("kernelLog")
-        await self.roles.roles([self._xid("main", name=name, effects=["kernelLog"], cuda={})])
+        await self.roles.roles([self.xid("main", name=name, effects=["kernelLog"], cuda={})])
         return name
 
     def wait_for_node_cordon(self, timeout: float = 180) -> bool:
@@ -322,7 +332,7 @@ class HWFaultManager:
             raise FaultlineError("Not everything could be undone: " + " ".join(wrong))
 
     async def _end_faults(self) -> None:
-        await self.roles.roles([self._xid("remove")])
+        await self.roles.roles([self.xid("remove")])
 
 
 __all__ = ["FaultlineError", "HWFaultConfig", "HWFaultManager", "WaitTimeout"]

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ansible_collections.faultline.gpu.plugins.module_utils import _driver, _run
+from ansible_collections.faultline.gpu.plugins.module_utils._checks import label
 from ansible_collections.faultline.gpu.plugins.module_utils._client import (
     NAMESPACE,
     Cluster,
@@ -83,7 +84,13 @@ class ManagedDeployment:
         inventory: str | None = None,
         fail_fast: bool = True,
     ) -> None:
-        self.namespace, self.deployment_spec = namespace, deployment_spec
+        if not isinstance(deployment_spec, DeploymentSpec):
+            raise FaultlineError(
+                f"deployment_spec is {deployment_spec!r}, wanted is a DeploymentSpec: load the "
+                "file with DeploymentSpec(path)."
+            )
+        self.namespace = label("A namespace", namespace)
+        self.deployment_spec = deployment_spec
         self.log_dir = Path(log_dir).absolute()
         self.skip_service_restart, self.readiness_timeout = skip_service_restart, readiness_timeout
         self.frontend_service_name = frontend_service_name or deployment_spec.frontend_service.name
@@ -151,7 +158,11 @@ class ManagedDeployment:
         evidence = {"evidence_run": str(self.folder), "evidence_namespace": space}
         phase.refusing = True
         await self.roles.roles(
-            [("evidence", "preflight", evidence), ("platform", "preflight", platform)]
+            [
+                ("evidence", "preflight", evidence),
+                *([self.faults.xid("preflight")] if self.enable_hw_faults else []),
+                ("platform", "preflight", platform),
+            ]
         )
         phase.refusing = False
         if not self.skip_service_restart:

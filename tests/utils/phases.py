@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 from ansible_collections.faultline.gpu.plugins.module_utils import _record
@@ -16,10 +17,16 @@ from .roles import TREE
 
 log = logging.getLogger("faultline.deployment")
 
-PHASES = {
-    phase["number"]: phase
-    for phase in yaml.safe_load((TREE / "playbooks/vars/phases.yml").read_text())["drill_phases"]
-}
+
+def _settings(name: str) -> dict[str, Any]:
+    """Variables that the playbook of a drill has, too."""
+    found: dict[str, Any] = yaml.safe_load((TREE / f"playbooks/vars/{name}.yml").read_text())
+    return found
+
+
+PHASES = {phase["number"]: phase for phase in _settings("phases")["drill_phases"]}
+# Regular expression for what a client sees of an engine whose CUDA calls fail.
+ENGINE_ERROR = str(_settings("defaults")["drill_failure_error"])
 
 
 class Phase:

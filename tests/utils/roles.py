@@ -22,6 +22,7 @@ from typing import Any
 import ansible_runner
 from ansible_collections.faultline.gpu.plugins.module_utils import _driver
 from ansible_collections.faultline.gpu.plugins.module_utils._errors import FaultlineError
+from ansible_collections.faultline.gpu.plugins.module_utils._words import plain
 
 TREE = Path(__file__).resolve().parents[2]
 log = logging.getLogger("faultline.roles")
@@ -53,7 +54,8 @@ class Listener:
                 log.info("%s: %s", data.get("task"), result["seen"])
         elif kind in FAILED and not data.get("ignore_errors"):
             words = "output is secret" if result.get("_ansible_no_log") else result.get("msg")
-            self.failures.append(str(words or result.get("stderr") or "failed without a word"))
+            words = words or result.get("stderr") or "failed without a word"
+            self.failures.append(plain(str(words)))
             log.error("%s: %s", data.get("task"), self.failures[-1])
         elif kind == "error":
             self.failures.append(str(event.get("stdout")))

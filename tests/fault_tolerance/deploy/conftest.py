@@ -3,15 +3,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.utils.hw_fault_helpers import BACKENDS
+from tests.utils.hw_fault_helpers import BACKENDS, HWFaultConfig
 from tests.utils.managed_deployment import DeploymentSpec, FaultlineError
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "data" / "deployments"
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Let an option that cannot be fail the test with its sentence alone."""
+    try:
+        yield
+    except FaultlineError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,12 +72,15 @@ def hw_fault_config(request: pytest.FixtureRequest) -> dict[str, Any]:
     option = request.config.getoption
     if not option("--enable-hw-faults"):
         pytest.skip("hardware faults are off: give --enable-hw-faults (it drains a node)")
-    return {
+    config = {
         "enabled": True,
         "xid_type": option("--hw-fault-xid"),
         "target_node": option("--hw-fault-target-node"),
         "backend": option("--hw-fault-backend"),
     }
+    with sentences():
+        HWFaultConfig.of(config)
+    return config
 
 
 @pytest.fixture
@@ -111,8 +125,16 @@ def deployment_spec(
 ) -> DeploymentSpec:
     """The deployment to test, with the image and the model that were asked for."""
     wanted = Path(request.config.getoption("--deployment"))
-    example = EXAMPLES / hw_fault_backend / f"{wanted}.yaml"
-    try:
+    folder = EXAMPLES / hw_fault_backend
+    example = folder / f"{wanted}.yaml"
+    if not wanted.suffix and not example.exists():
+        names = sorted(str(f.relative_to(folder).with_suffix("")) for f in folder.rglob("*.yaml"))
+        pytest.fail(
+            f"--deployment {wanted} is no example of {hw_fault_backend}, which has "
+            f"{', '.join(names)}; a file of your own is named with its .yaml.",
+            pytrace=False,
+        )
+    with sentences():
         spec = DeploymentSpec(wanted if wanted.suffix else example)
         if image:
             spec.set_image(image)
@@ -120,8 +142,6 @@ def deployment_spec(
             spec.set_model(request.config.getoption("--model"))
         if not request.config.getoption("--keep-secrets"):
             spec.remove_env_from_secret()
-    except FaultlineError as error:
-        pytest.fail(str(error), pytrace=False)
     return spec
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.utils.managed_deployment import DeploymentSpec, ManagedDeployment
+from tests.utils.phases import ENGINE_ERROR
 
 pytestmark = [
     pytest.mark.k8s,
@@ -18,8 +19,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.anyio,
 ]
-# What a client sees of an engine whose CUDA calls fail; a 503 says that nobody was there to ask.
-ENGINE_ERROR = "HTTP 500|error in the stream|[Cc][Uu][Dd][Aa]"
 
 
 async def test_inference_survives_a_dying_gpu(

@@ -109,6 +109,8 @@ def test_the_test_is_the_one_of_this_tree_in_a_namespace_of_its_own() -> None:
         "--enable-hw-faults",
         '--hw-fault-backend="$BACKEND"',
         '--namespace="$NAMESPACE"',
+        # The examples name images that no registry has.
+        '--image="${!image}"',
         "--skip-service-restart",
         "--junit-xml=results/",
     ):

@@ -122,6 +122,7 @@ def test_it_is_deployed_behind_all_preflights_and_undone_by_the_cleanup_playbook
     asyncio.run(body(deployment))
     assert ran(deployment) == [
         "evidence/preflight",
+        "xid_inject/preflight",
         "platform/preflight",
         "platform/namespace",
         "dgd/main",
@@ -337,10 +338,12 @@ def test_pods_are_found_by_service_in_both_versions(tmp_path: Path, name: str) -
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"xid_type": 0}, "xid_type is 0, wanted is 1 to 1000"),
-        ({"xid_type": "79"}, "xid_type is '79', wanted is 1 to 1000"),
+        ({"xid_type": 0}, "xid_type is 0, wanted is a whole number from 1 to 1000"),
+        ({"xid_type": "79"}, "xid_type is '79', wanted is a whole number from 1 to 1000"),
         ({"backend": "tgi"}, "wanted is one of vllm, sglang, trtllm"),
-        ({"fault_timeout": 0}, "fault_timeout is 0, wanted is seconds above 0"),
+        ({"fault_timeout": 0}, "fault_timeout is 0, wanted is a number of seconds above 0"),
+        ({"setup_timeout": "5"}, "setup_timeout is '5', wanted is a number of seconds"),
+        ([79], r"hw_fault_config is \[79\], wanted is a HWFaultConfig or a mapping"),
         ({"xid": 79}, "hw_fault_config has no xid; it has allow_nonfatal, api_url"),
         ({"cuda": "mode=hang"}, "cuda is 'mode=hang', wanted is a mapping"),
         ({"cuda": {"mode": "slow"}}, "cuda.mode slow needs cuda.delay_microseconds"),
@@ -348,8 +351,37 @@ def test_pods_are_found_by_service_in_both_versions(tmp_path: Path, name: str) -
         ({"cuda": {"colour": "red"}}, "Supported parameters include"),
     ],
 )
-def test_a_configuration_that_cannot_be_is_refused_at_once(
-    given: dict[str, Any], said: str
-) -> None:
+def test_a_configuration_that_cannot_be_is_refused_at_once(given: Any, said: str) -> None:
     with pytest.raises(FaultlineError, match=said):
         HWFaultConfig.of(given)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "spec", "said"),
+    [
+        ("ns", "agg.yaml", "deployment_spec is 'agg.yaml', wanted is a DeploymentSpec: load the"),
+        ("My NS", DeploymentSpec(EXAMPLE), "A namespace must be at most 63 small letters"),
+    ],
+)
+def test_what_is_no_deployment_or_no_namespace_is_refused_at_once(
+    namespace: str, spec: Any, said: str
+) -> None:
+    with pytest.raises(FaultlineError, match=said):
+        ManagedDeployment(namespace, spec)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--deployment=nope", "--deployment nope is no example of vllm, which has agg, agg_router"),
+        ("--deployment=/nowhere/x.yaml", "Cannot read /nowhere/x.yaml: No such file or directory."),
+        ("--hw-fault-xid=5000", "xid_type is 5000, wanted is a whole number from 1 to 1000."),
+    ],
+)
+def test_an_option_of_pytest_that_cannot_be_is_one_sentence(options: str, said: str) -> None:
+    test = "tests/fault_tolerance/deploy/test_hw_faults.py"
+    command = [sys.executable, "-m", "pytest", test, "--enable-hw-faults", options]
+    told = subprocess.run(command, cwd=TREE, capture_output=True, text=True, check=False).stdout
+    assert said in told
+    assert "During handling of the above exception" not in told
+    assert "Traceback" not in told

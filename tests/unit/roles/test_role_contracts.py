@@ -87,6 +87,12 @@ def test_every_entry_point_takes_exactly_what_has_a_default(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_every_entry_point_says_what_it_does_itself(role: str) -> None:
+    said = [entry["short_description"] for entry in entry_points(role).values()]
+    assert len(set(said)) == len(said)
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_every_default_has_the_type_that_is_asked_for(role: str) -> None:
     for name, spec in entry_points(role)["main"]["options"].items():
         value = defaults(role)[name]

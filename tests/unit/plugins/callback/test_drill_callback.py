@@ -154,6 +154,43 @@ def test_a_failed_task_is_named_with_its_sentence_and_a_command_with_its_output(
     ]
 
 
+def test_a_rescue_that_fails_with_the_words_of_what_it_rescued_is_not_shown_again(
+    callback: drill.CallbackModule, shown: Display
+) -> None:
+    callback.v2_runner_on_failed(result("x", {"msg": "There is no node n."}, "Look"))
+    callback.v2_runner_on_failed(
+        result("ansible.builtin.fail", {"msg": "There is no node n."}, "Refuse")
+    )
+    assert "Refuse" not in text(shown)
+    callback.v2_runner_on_failed(result("ansible.builtin.fail", {"msg": "Too bad."}, "Refuse"))
+    assert "Too bad." in text(shown)
+
+
+def test_a_loop_that_failed_is_shown_by_its_items_alone(
+    callback: drill.CallbackModule, shown: Display
+) -> None:
+    callback.v2_runner_item_on_failed(result("x", {"msg": "There is no node n."}, "Look"))
+    callback.v2_runner_on_failed(
+        result("x", {"results": [{"failed": True}], "msg": "One or more items failed"}, "Look")
+    )
+    assert text(shown) == "  ✘ Look\n      There is no node n."
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        "Task failed: Module failed: ",
+        "Task failed: Finalization of task args for 'ansible.builtin.set_fact' failed: Error while "
+        "resolving value for 'x': The filter plugin 'faultline.gpu.xid_profile' failed: ",
+    ],
+)
+def test_an_error_is_shown_without_the_layers_that_it_came_through(
+    callback: drill.CallbackModule, shown: Display, around: str
+) -> None:
+    callback.v2_runner_on_failed(result("x", {"msg": f"{around}An XID is a number."}, "Look"))
+    assert shown.lines[-1][0] == "      An XID is a number."
+
+
 def test_a_failure_that_is_expected_is_not_shown(
     callback: drill.CallbackModule, shown: Display
 ) -> None:

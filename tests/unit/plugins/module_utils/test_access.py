@@ -181,3 +181,24 @@ def test_without_any_configuration_the_error_says_where_it_was_looked_for(
 def test_a_kubeconfig_that_was_asked_for_and_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FaultlineError):
         access.load(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a: [", "it is no YAML in line 1: expected the node content"),
+        ("", "is empty"),
+        ("hello", "expected are a mapping with clusters, contexts and users"),
+        ("{clusters: [], users: [], contexts: [], current-context: two}", "two"),
+    ],
+)
+def test_a_kubeconfig_that_cannot_be_used_is_named_with_what_is_wrong_in_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, said: str
+) -> None:
+    path = tmp_path / "config"
+    path.write_text(content)
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+    with pytest.raises(FaultlineError) as error:
+        access.load()
+    assert str(error.value).startswith(f"The kubeconfig {path} cannot be used: ")
+    assert said in str(error.value)

@@ -153,8 +153,8 @@ def test_a_foreground_deletion_is_asked_for_as_such() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"kubeconfig": "/nowhere/config"}, "The kubeconfig cannot be used: "),
-        ({}, "There is no kubeconfig (KUBECONFIG, ~/.kube/config) and this is no pod: "),
+        ({"kubeconfig": "/nowhere/config"}, "There is no kubeconfig /nowhere/config: name the "),
+        ({}, "There is no kubeconfig (/nowhere/config) and this is no pod: name the "),
     ],
 )
 def test_without_a_way_to_a_cluster_the_user_is_told_what_to_give(
@@ -176,5 +176,28 @@ def test_an_api_server_that_does_not_answer_is_named(tmp_path: Any) -> None:
         " clusters: [{name: c, cluster: {server: 'http://127.0.0.1:9'}}],"
         " contexts: [{name: c, context: {cluster: c, user: u}}], users: [{name: u, user: {}}]}"
     )
-    with pytest.raises(FaultlineError, match=r"^The API server at http://127.0.0.1:9 does not"):
+    with pytest.raises(FaultlineError) as error:
+        Cluster(str(path))
+    assert str(error.value) == (
+        "The API server at http://127.0.0.1:9 does not answer (Connection refused): start it, or "
+        "name another kubeconfig."
+    )
+
+
+def test_an_account_that_the_api_server_refuses_is_not_taken_for_a_server_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    from kubernetes import dynamic
+    from kubernetes.client import ApiException
+
+    def refuse(_client: Any) -> None:
+        raise ApiException(status=401, reason="Unauthorized")
+
+    monkeypatch.setattr(dynamic, "DynamicClient", refuse)
+    path = tmp_path / "config"
+    path.write_text(
+        "{current-context: c, clusters: [{name: c, cluster: {server: 'https://k8s'}}],"
+        " contexts: [{name: c, context: {cluster: c, user: u}}], users: [{name: u, user: {}}]}"
+    )
+    with pytest.raises(FaultlineError, match=r"401 Unauthorized\. Look at the account"):
         Cluster(str(path))

@@ -124,5 +124,11 @@ def test_a_frontend_is_ready_only_with_all_workers_of_one_generation(
     assert requests.model_ready(status, body, 2)[0] is good
 
 
+def test_a_frontend_that_nobody_reaches_is_not_one_that_lacks_the_model() -> None:
+    assert requests.model_ready(0, "connection refused", 2)[1].endswith(
+        "(no answer: connection refused)"
+    )
+
+
 def test_no_workers_are_never_ready() -> None:
     assert not requests.model_ready(200, answer(True, new=space(0)), 0)[0]

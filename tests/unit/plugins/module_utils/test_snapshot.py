@@ -177,6 +177,12 @@ def test_an_object_that_now_belongs_to_another_run_is_told() -> None:
     assert snapshot.differences(one, other) == ['GPUFault/f run: was "a", is "b"']
 
 
+def test_a_namespace_that_was_made_for_a_run_goes_with_it() -> None:
+    before = {"Namespace/drill-1": {"run": "run-1"}, "Namespace/other": {"run": None}}
+    assert snapshot.differences(before, {"Namespace/other": {"run": None}}) == []
+    assert snapshot.differences(before, {}) == ["Namespace/other is gone"]
+
+
 def test_the_same_cluster_has_no_differences() -> None:
     named_ = {"Namespace": [named("Namespace", "default")]}
     one = snapshot.capture([NODE], named_)

@@ -176,3 +176,12 @@ def test_a_run_of_a_living_process_cannot_be_added_to_by_another(
     assert "is under way" in run(drill_run, **given)["msg"]
     other.end()
     assert run(drill_run, **given)["run"]["driver"] == _driver.current()
+
+
+def test_a_run_that_is_over_is_not_begun_once_more(
+    tmp_path: Path, run: Run, gone: _driver.Driver
+) -> None:
+    begun_by(tmp_path, gone)
+    (tmp_path / "run-1/report.json").write_text("{}")
+    said = run(drill_run, results_dir=str(tmp_path), run_id="run-1")["msg"]
+    assert said.startswith(f"Run run-1 is over, and its report is in {tmp_path / 'run-1'}: choose")

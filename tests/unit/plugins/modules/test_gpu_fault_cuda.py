@@ -40,6 +40,18 @@ def definition() -> Object:
     return found
 
 
+def test_kubectl_explain_has_a_sentence_for_every_field_that_can_be_set() -> None:
+    spec = definition()["properties"]
+    fields = spec | spec["cuda"]["properties"]
+    assert [name for name, field in fields.items() if not field.get("description")] == []
+
+
+def test_a_fault_is_refused_that_would_last_longer_than_the_object_may_say() -> None:
+    assert definition()["properties"]["durationSeconds"]["maximum"] == options.LONGEST
+    too_long = {"xid": 79, "effects": ["kernelLog"], "duration": options.LONGEST + 1}
+    assert options.problems(too_long) == ["A fault lasts from 1 to 7200 seconds, not 7201."]
+
+
 def test_all_that_can_be_said_comes_to_the_object(service: Service, run: Run) -> None:
     result = run(gpu_fault, **PRESENT, cuda=EVERYTHING)
     assert result["changed"] is True

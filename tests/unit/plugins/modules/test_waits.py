@@ -171,6 +171,13 @@ def test_a_wait_must_know_for_what(api: Api, run: Run, state: str, said: str) ->
     assert api.lists == []
 
 
+@pytest.mark.parametrize(("state", "option"), [("quarantined", "run_id"), ("drained", "namespace")])
+def test_what_must_be_given_must_not_be_empty(api: Api, run: Run, state: str, option: str) -> None:
+    said = quarantine(run, state, **{option: ""})["msg"]
+    assert said.startswith(f"{option} must not be empty: give the option of the module ")
+    assert api.lists == []
+
+
 def host(name: str, *builds: str, armed: str | None = None, **hits: int) -> Object:
     """A GPU host with builds, a fault in its page, and hits by pod."""
     processes = [

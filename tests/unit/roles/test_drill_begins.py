@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a drill must be told before it begins, and what it takes as its deployment."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.utils.roles import TREE, FaultlineError, Roles
+
+EXAMPLE = "tests/data/deployments/vllm/disagg.yaml"
+GRAPH = yaml.safe_load((TREE / EXAMPLE).read_text())
+
+
+def seen_as(**given: Any) -> tuple[int, str]:
+    """GPUs and name of the deployment, as the first phase hands them to the preflight."""
+    first, *_ = yaml.safe_load((TREE / "playbooks/phases/01_deploy.yml").read_text())
+    names = ("platform_gpus", "platform_definition", "__drill_src", "__drill_need")
+    facts = {
+        "deployed_gpus": "{{ platform_gpus | int }}",
+        "deployed_name": "{{ platform_definition.metadata.name }}",
+    }
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars": {name: first["vars"][name] for name in names},
+        "tasks": [{"ansible.builtin.set_fact": facts}],
+    }
+    found = asyncio.run(Roles()._run(False, playbook=[play], extravars=given))
+    return int(found["deployed_gpus"]), found["deployed_name"]
+
+
+@pytest.mark.parametrize("given", [{}, {"dgd_name": "agg"}, {"dgd_definition": GRAPH}])
+def test_a_drill_without_a_deployment_says_what_to_give_and_leaves_nothing(
+    tmp_path: Path, given: dict[str, Any]
+) -> None:
+    with pytest.raises(FaultlineError, match=r"^A drill needs the variables dgd_name and dgd_def"):
+        asyncio.run(Roles().playbook("drill", drill_results_dir=str(tmp_path), **given))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_deployment_may_be_a_file_which_comes_before_the_inventorys_definition() -> None:
+    assert seen_as(dgd_definition=GRAPH) == (3, "vllm-disagg")
+    assert seen_as(dgd_src=str(TREE / EXAMPLE)) == (3, "vllm-disagg")
+    assert seen_as(dgd_src=str(TREE / EXAMPLE), dgd_definition={"kind": "Pod"}) == (
+        3,
+        "vllm-disagg",
+    )
+
+
+def test_numbers_from_a_command_line_are_numbers() -> None:
+    assert seen_as(dgd_definition=GRAPH, dgd_tensor_parallel="2") == (6, "vllm-disagg")
+
+
+def test_a_diagnosis_must_know_of_which_drill() -> None:
+    with pytest.raises(FaultlineError, match=r"^Say which drill is meant by its namespace"):
+        asyncio.run(Roles().playbook("diagnose"))
