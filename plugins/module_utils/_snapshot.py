@@ -20,6 +20,10 @@ IGNORED = (
 )
 
 
+# The namespace by whose UID a cluster is known: it is there as long as the cluster.
+CLUSTER = "Namespace/kube-system"
+
+
 def _kept(entries: Mapping[str, str] | None) -> dict[str, str]:
     return {k: v for k, v in sorted((entries or {}).items()) if not k.startswith(IGNORED)}
 
@@ -50,7 +54,18 @@ def capture(nodes: Iterable[Obj], named: Mapping[str, Iterable[Obj]]) -> dict[st
             meta = obj["metadata"]
             space = f"{meta['namespace']}/" if meta.get("namespace") else ""
             content[f"{kind}/{space}{meta['name']}"] = {"run": run_of(obj)}
+            if f"{kind}/{meta['name']}" == CLUSTER:
+                content[CLUSTER]["uid"] = meta.get("uid")
     return content
+
+
+def another_cluster(before: Mapping[str, Any], uid: str | None) -> str | None:
+    """Why a snapshot is of another cluster than the one with this UID; None when it is not, or
+    when it does not say of which it is."""
+    was = (before.get(CLUSTER) or {}).get("uid")
+    if not was or not uid or was == uid:
+        return None
+    return f"the UID of namespace kube-system was {was}, here it is {uid}"
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

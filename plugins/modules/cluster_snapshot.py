@@ -10,6 +10,7 @@ short_description: Remember what a cluster is like, and compare
 version_added: 0.1.0
 description:
   - V(captured) writes what a drill could change into a file, V(compared) says what is different.
+  - V(same_cluster) fails when the file is about another cluster, so that nothing is undone there.
   - Looked at are nodes (labels, annotations, taints, cordon, GPUs, alarming conditions),
     namespaces, DynamoGraphDeployments and GPUFaults. Marks that NVSentinel leaves after every
     recovery are not.
@@ -17,7 +18,7 @@ options:
   state:
     description: What to do.
     type: str
-    choices: [captured, compared]
+    choices: [captured, compared, same_cluster]
     required: true
   path:
     description: File of the snapshot.
@@ -79,6 +80,18 @@ def content_of(now: Snapshot) -> dict[str, Any]:
     return _snapshot.capture(list(now["Node"].values()), named)
 
 
+def recognise(cluster: Cluster, before: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Raise FaultlineError when the snapshot is of another cluster."""
+    system = cluster.get(Kind("v1", "Namespace"), "kube-system") or {}
+    why = _snapshot.another_cluster(before, (system.get("metadata") or {}).get("uid"))
+    if why:
+        raise FaultlineError(
+            f"This is not the cluster that {path} is about: {why}. "
+            "Use the kubeconfig and context with which the run was begun."
+        )
+    return {}
+
+
 def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     """Capture or compare."""
     path = Path(module.params["path"])
@@ -93,6 +106,8 @@ def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     if not path.exists():
         raise FaultlineError(f"There is no snapshot {path} to compare with: capture one first.")
     before = json.loads(path.read_text())
+    if module.params["state"] == "same_cluster":
+        return recognise(cluster, before, path)
     left: list[str] = []
 
     def as_before(now: Snapshot) -> tuple[bool, str]:
@@ -111,7 +126,11 @@ def main() -> None:
     """Run the module."""
     run(
         {
-            "state": {"type": "str", "choices": ["captured", "compared"], "required": True},
+            "state": {
+                "type": "str",
+                "choices": ["captured", "compared", "same_cluster"],
+                "required": True,
+            },
             "path": {"type": "path", "required": True},
             "timeout": {"type": "float", "default": 30},
         },

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,17 @@ def test_a_deployment_may_be_a_file_which_comes_before_the_inventorys_definition
 
 def test_numbers_from_a_command_line_are_numbers() -> None:
     assert seen_as(dgd_definition=GRAPH, dgd_tensor_parallel="2") == (6, "vllm-disagg")
+
+
+def test_an_xid_from_a_command_line_is_recorded_as_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    given = {"dgd_name": "vllm-disagg", "dgd_definition": GRAPH, "xid_inject_xid": "48"}
+    with pytest.raises(FaultlineError, match="kubeconfig"):
+        asyncio.run(Roles().playbook("drill", drill_results_dir=str(tmp_path / "runs"), **given))
+    record = json.loads((tmp_path / "runs/latest/run.json").read_text())
+    assert record["xid"] == 48
 
 
 def test_a_diagnosis_must_know_of_which_drill() -> None:

@@ -183,6 +183,15 @@ def test_a_namespace_that_was_made_for_a_run_goes_with_it() -> None:
     assert snapshot.differences(before, {}) == ["Namespace/other is gone"]
 
 
+def test_a_snapshot_knows_its_cluster_by_the_uid_of_kube_system() -> None:
+    system = named("Namespace", "kube-system")
+    system["metadata"]["uid"] = "a"
+    before = snapshot.capture([NODE], {"Namespace": [system]})
+    assert snapshot.another_cluster(before, "a") is None
+    assert "was a, here it is b" in (snapshot.another_cluster(before, "b") or "")
+    assert snapshot.another_cluster({"Node/n": {}}, "b") is None, "an old one does not say"
+
+
 def test_the_same_cluster_has_no_differences() -> None:
     named_ = {"Namespace": [named("Namespace", "default")]}
     one = snapshot.capture([NODE], named_)

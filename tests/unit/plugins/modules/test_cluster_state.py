@@ -118,6 +118,21 @@ def test_what_stays_different_is_told_in_sentences_and_is_no_failure_of_the_modu
     ]
 
 
+def test_the_cluster_of_a_snapshot_is_told_from_another(
+    plain: Api, run: Run, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "before.json")
+    system = named("v1", "Namespace", "kube-system")
+    plain.put(system | {"metadata": system["metadata"] | {"uid": "here"}})
+    run(cluster_snapshot, state="captured", path=path)
+    assert "failed" not in run(cluster_snapshot, state="same_cluster", path=path)
+    plain.put(system | {"metadata": system["metadata"] | {"uid": "elsewhere"}})
+    result = run(cluster_snapshot, state="same_cluster", path=path)
+    assert result["failed"]
+    assert "This is not the cluster that" in result["msg"]
+    assert "was here, here it is elsewhere" in result["msg"]
+
+
 def test_a_snapshot_that_was_never_made_cannot_be_compared(
     plain: Api, run: Run, tmp_path: Path
 ) -> None:
@@ -386,7 +401,7 @@ def test_a_gpu_that_nobody_reports_is_waited_for_and_then_named(
 ) -> None:
     for found in hosts:
         serving.put(found)
-    result = run(drill_target, **TARGET, gpu=True, timeout=0.1)
+    result = run(drill_target, **TARGET, gpu=True, timeout=1)
     assert result["failed"] is True
     assert said in result["msg"]
 
