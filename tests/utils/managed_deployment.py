@@ -66,7 +66,8 @@ class ManagedDeployment:
     of `hw_fault_config` (a HWFaultConfig or a mapping of its fields) can be injected.
     `skip_service_restart` leaves NATS and etcd of the platform as they are. With `fail_fast` a pod
     that cannot become Ready (an image that cannot be pulled, a crash loop, no room) ends the wait
-    for the first readiness at once. Raises FaultlineError with a sentence for whatever is refused
+    for the first readiness at once. A namespace made beforehand, with Secrets in it, has the label
+    `faultline.dev/run`, whose value is `run_id`. Raises FaultlineError with a sentence for whatever is refused
     or fails.
     """
 
@@ -83,6 +84,7 @@ class ManagedDeployment:
         kubeconfig: str | None = None,
         inventory: str | None = None,
         fail_fast: bool = True,
+        run_id: str | None = None,
     ) -> None:
         if not isinstance(deployment_spec, DeploymentSpec):
             raise FaultlineError(
@@ -97,7 +99,7 @@ class ManagedDeployment:
         self.enable_hw_faults, self.fail_fast = enable_hw_faults, fail_fast
         self.roles = Roles(kubeconfig or os.environ.get("KUBECONFIG"), inventory)
         self.faults = HWFaultManager(
-            namespace, deployment_spec.name, hw_fault_config, self.log_dir, roles=self.roles
+            namespace, deployment_spec.name, hw_fault_config, self.log_dir, run_id, self.roles
         )
         self.run_id = self.faults.run_id
         self.report: dict[str, Any] | None = None
@@ -188,7 +190,7 @@ class ManagedDeployment:
                 log.warning("run %s was interrupted: undoing it", run["run_id"])
                 await self._undo(str(run["run_id"]))
         owner = self._owner()
-        if owner:
+        if owner and owner != self.run_id:
             raise FaultlineError(
                 f"Namespace {self.namespace} belongs to run {owner}, which is under way or has no "
                 f"record in {self.log_dir}: wait for it, or undo it where it was begun "

@@ -60,8 +60,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--keep-secrets",
         action="store_true",
         default=False,
-        help="keep the deployment's references to Secrets, which the namespace must then get",
+        help="keep the deployment's references to Secrets: make the namespace beforehand, with the "
+        "Secrets and the label faultline.dev/run=ID, and give --run-id ID",
     )
+    group.addoption("--run-id", default=None, help="name of the run; one is made up otherwise")
     group.addoption("--expect", default=".+", help="regular expression of a right answer")
     group.addoption("--log-dir", default="results", help="folder of records, evidence and reports")
 
@@ -87,6 +89,12 @@ def hw_fault_config(request: pytest.FixtureRequest) -> dict[str, Any]:
 def namespace(request: pytest.FixtureRequest) -> str:
     """Namespace of the test."""
     return str(request.config.getoption("--namespace"))
+
+
+@pytest.fixture
+def run_id(request: pytest.FixtureRequest) -> str | None:
+    """Name of the run, None for one that is made up."""
+    return request.config.getoption("--run-id") or None
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ async def test_inference_survives_a_dying_gpu(
     skip_service_restart: bool,
     expect: str,
     log_dir: Path,
+    run_id: str | None,
 ) -> None:
     """Requests fail with a worker's GPU, its node is drained, and inference comes back."""
     async with ManagedDeployment(
@@ -37,6 +38,7 @@ async def test_inference_survives_a_dying_gpu(
         enable_hw_faults=True,
         hw_fault_config=hw_fault_config,
         skip_service_restart=skip_service_restart,
+        run_id=run_id,
     ) as deployment:
         async with deployment.phase(2) as phase:
             await deployment.setup_cuda_passthrough()

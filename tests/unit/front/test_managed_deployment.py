@@ -252,6 +252,15 @@ def test_a_namespace_of_another_run_is_refused_before_anything_is_run(make: Make
     assert ran(deployment) == []
 
 
+def test_a_namespace_that_was_made_for_this_run_is_taken(make: Make) -> None:
+    deployment = make(run_id="drill-1")
+    cluster: Any = deployment.cluster
+    cluster.owner = "drill-1"
+    asyncio.run(body(deployment))
+    assert (deployment.run_id, deployment.folder.name) == ("drill-1", "drill-1")
+    assert "platform/namespace" in ran(deployment)
+
+
 def test_without_hardware_faults_none_can_be_injected(make: Make) -> None:
     deployment = make()
     with pytest.raises(FaultlineError, match="enable_hw_faults=True"):
