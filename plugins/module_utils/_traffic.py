@@ -89,6 +89,7 @@ async def ask(session: Any, load: Load, number: int) -> Record:
         good, error = False, f"no answer within {load.timeout:g} s"
     except aiohttp.ClientError as exc:
         good, error = False, f"{type(exc).__name__}: {exc}"
+        retries = int(isinstance(exc, aiohttp.ClientPayloadError))  # it broke both times
     ended = time.time()
     return {
         "id": number,

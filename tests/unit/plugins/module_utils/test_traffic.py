@@ -19,10 +19,18 @@ from ansible_collections.faultline.gpu.plugins.module_utils._access import Acces
 
 
 class Model(BaseHTTPRequestHandler):
-    """Answers every chat completion with its own prompt; `broken` on the server makes it fail."""
+    """Answers every chat completion with its own prompt; `broken` on the server makes it fail, and
+    as many answers as `cut` says break off."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.server.cut > 0:  # type: ignore[attr-defined]
+            self.server.cut -= 1  # type: ignore[attr-defined]
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.close_connection = True
+            return
         text = body["messages"][0]["content"]
         if self.server.broken:  # type: ignore[attr-defined]
             self.reply(500, json.dumps({"message": "CUDA error 719"}))
@@ -46,7 +54,7 @@ class Model(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
     found = ThreadingHTTPServer(("127.0.0.1", 0), Model)
-    found.broken = False  # type: ignore[attr-defined]
+    found.broken, found.cut = False, 0  # type: ignore[attr-defined]
     threading.Thread(target=found.serve_forever, daemon=True).start()
     yield found
     found.shutdown()
@@ -96,6 +104,15 @@ def test_a_failure_is_heard_of_as_it_happens_with_its_text(
 ) -> None:
     server.broken = True  # type: ignore[attr-defined]
     assert until(listening, lambda r: not r["good"] and "CUDA error 719" in r["error"])
+
+
+def test_an_answer_that_breaks_off_is_asked_for_once_more_and_that_is_counted(
+    listening: Path, server: ThreadingHTTPServer
+) -> None:
+    server.cut = 1  # type: ignore[attr-defined]
+    assert until(listening, lambda r: r["good"] and r["retries"] == 1)
+    server.cut = 1000  # type: ignore[attr-defined]
+    assert until(listening, lambda r: "Payload" in (r["error"] or "") and r["retries"] == 1)
 
 
 def test_a_second_process_can_stop_the_load(listening: Path) -> None:
