@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -21,10 +22,32 @@ DRILL_LABEL = "faultline.dev/drill"
 FINALIZER = "faultline.dev/agent"
 ENDED = ("Recovered", "Failed")
 log = logging.getLogger("faultline.kube")
+# What the API server takes for a name. Anything else would lead to another address of it: the
+# dynamic client puts names into addresses as they are.
+NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+# Seconds. A connection can die without a word; nothing may wait on one for ever.
+CONNECT, ANSWER = 5.0, 10.0
+# The API server ends a watch after so long; one that is then still silent is dead.
+WATCH = 60
+WATCH_SILENCE = WATCH + 15.0
+
+
+class Patient(ApiClient):  # type: ignore[misc]
+    """A client whose every request has a time limit: the dynamic one sets none of its own."""
+
+    def call_api(self, method: str, url: str, *rest: Any, **more: Any) -> Any:
+        """Make a request; raises an HTTPError of urllib3 when no answer comes in time."""
+        silence = WATCH_SILENCE if "watch=true" in url else ANSWER
+        limit = more.pop("_request_timeout", None) or (CONNECT, silence)
+        return super().call_api(method, url, *rest, _request_timeout=limit, **more)
 
 
 class Kube:
-    """Dynamic client whose objects are plain mappings."""
+    """Dynamic client whose objects are plain mappings.
+
+    Its verbs raise ApiException for what the API server refuses, and an HTTPError of urllib3 when
+    it does not answer.
+    """
 
     def __init__(self) -> None:
         found = Configuration()
@@ -32,7 +55,8 @@ class Kube:
             config.load_kube_config(client_configuration=found)
         else:
             config.load_incluster_config(client_configuration=found)
-        self.dynamic = DynamicClient(ApiClient(found))
+        found.retries = 1
+        self.dynamic = DynamicClient(Patient(found))
 
     def resource(self, kind: str, api_version: str = GROUP_VERSION) -> Any:
         """The client's resource of a kind; raises ResourceNotFoundError when it is not served."""
@@ -40,6 +64,8 @@ class Kube:
 
     def get(self, kind: str, name: str, api_version: str = GROUP_VERSION) -> Obj | None:
         """A cluster-scoped object, None when there is none."""
+        if not NAME.fullmatch(name):
+            return None
         try:
             found: Obj = self.resource(kind, api_version).get(name=name).to_dict()
         except ApiException as error:
@@ -125,7 +151,7 @@ class Cache:
         self.filled.set()
         version = listing["metadata"]["resourceVersion"]
         watching = self.kube.dynamic.watch(
-            resource, resource_version=version, timeout=300, **self.selectors
+            resource, resource_version=version, timeout=WATCH, **self.selectors
         )
         for event in watching:
             self._seen(event["type"], event["raw_object"])
