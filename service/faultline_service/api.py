@@ -7,6 +7,7 @@ free; a change needs a token, see auth.py.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from typing import Any, Literal
@@ -15,7 +16,9 @@ import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Path, Request
 from fastapi.responses import JSONResponse
 from kubernetes.client import ApiException
+from kubernetes.dynamic.exceptions import ResourceNotFoundError
 from pydantic import BaseModel, ConfigDict, Field
+from urllib3.exceptions import HTTPError
 
 from . import auth, clock, profiles
 from .cuda_effect import refused
@@ -189,25 +192,46 @@ def may(verb: str) -> Any:
     return Depends(check)
 
 
+def refusal(error: ApiException) -> JSONResponse:
+    """What the API server refused, in its own words.
+
+    When it does not know or not allow this service, that is not the fault of who asks here: 502.
+    """
+    try:
+        words = json.loads(error.body)["message"]
+    except (TypeError, ValueError, KeyError):
+        words = error.reason
+    status = 502 if error.status in (401, 403) else error.status or 502
+    return JSONResponse({"detail": f"the cluster refused: {words}"}, status)
+
+
 def create_app(kube: Any, most_nodes: int = 1) -> FastAPI:
     """The application; `kube` is a Kube or what acts like one."""
     app = FastAPI(title=NAME)
     app.state.kube = kube
 
     @app.exception_handler(ApiException)
-    def cluster_says(_request: Request, error: ApiException) -> JSONResponse:
-        """The API server's refusal, in its own words."""
-        text = f"the cluster refused: {error.reason}: {error.body}"
-        return JSONResponse({"detail": text}, status_code=error.status or 502)
+    def cluster_refuses(_request: Request, error: ApiException) -> JSONResponse:
+        return refusal(error)
 
-    def existing(fault_id: str) -> Obj:
-        found: Obj | None = kube.get(FAULT, fault_id)
+    @app.exception_handler(HTTPError)
+    def cluster_is_silent(_request: Request, _error: HTTPError) -> JSONResponse:
+        text = "the cluster's API server does not answer; faults end at their deadlines all the same"
+        return JSONResponse({"detail": text}, 503)
+
+    @app.exception_handler(ResourceNotFoundError)
+    def cluster_knows_no_faults(_request: Request, _error: ResourceNotFoundError) -> JSONResponse:
+        text = f"the cluster knows no {FAULT}: install the definitions of the fault service"
+        return JSONResponse({"detail": text}, 503)
+
+    def existing(fault_id: str, found: Obj | None) -> Obj:
         if found is None:
             raise HTTPException(404, f"there is no fault {fault_id}")
         return found
 
+    # Asynchronous: it waits for none of the threads, which may all wait for the cluster.
     @app.get("/health")
-    def health() -> dict[str, str]:
+    async def health() -> dict[str, str]:
         return {"status": "healthy", "service": NAME, "timestamp": clock.stamp()}
 
     @app.get("/api/v1/faults/gpu/xid-types")
@@ -243,16 +267,17 @@ def create_app(kube: Any, most_nodes: int = 1) -> FastAPI:
 
     @app.get("/api/v1/faults/{fault_id}")
     def fault(fault_id: str) -> FaultResponse:
-        return response(existing(fault_id))
+        return response(existing(fault_id, kube.get(FAULT, fault_id)))
 
     @app.post("/api/v1/faults/{fault_id}/recover", dependencies=[may("update")])
     def recover(fault_id: str) -> FaultResponse:
-        existing(fault_id)
-        return response(kube.patch(FAULT, fault_id, {"spec": {"ended": True}}))
+        existing(fault_id, kube.get(FAULT, fault_id))
+        done = kube.patch(FAULT, fault_id, {"spec": {"ended": True}})
+        return response(existing(fault_id, done))
 
     @app.delete("/api/v1/faults/{fault_id}", dependencies=[may("delete")])
     def delete(fault_id: str) -> FaultResponse:
-        found = existing(fault_id)
+        found = existing(fault_id, kube.get(FAULT, fault_id))
         kube.delete(FAULT, fault_id)
         return response(found)
 
