@@ -216,7 +216,9 @@ def create_app(kube: Any, most_nodes: int = 1) -> FastAPI:
 
     @app.exception_handler(HTTPError)
     def cluster_is_silent(_request: Request, _error: HTTPError) -> JSONResponse:
-        text = "the cluster's API server does not answer; faults end at their deadlines all the same"
+        text = (
+            "the cluster's API server does not answer; faults end at their deadlines all the same"
+        )
         return JSONResponse({"detail": text}, 503)
 
     @app.exception_handler(ResourceNotFoundError)

@@ -10,6 +10,7 @@ import pytest
 from fault_machine import UUID, Machine
 from faultline_service import clock
 
+
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(tmp_path, monkeypatch)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from cluster_stage import FAULTS, GROUP, Server
+from fastapi.testclient import TestClient
 from faultline_service import kube as kube_module
 from faultline_service.api import create_app
 from faultline_service.kube import FAULT, Cache, Kube
-from fastapi.testclient import TestClient
 from urllib3.exceptions import HTTPError
 
 SPEC = {"xid": 79, "node": "n", "gpu": {"index": 0}}
