@@ -28,11 +28,13 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     most = int(os.environ.get("FAULTLINE_MAX_ACTIVE_NODES", "1"))
     genuine = os.environ.get("FAULTLINE_ALLOW_GENUINE", "false").lower() == "true"
-    kube = Kube()
     node = Node(os.environ["NODE_NAME"], most_nodes=most, allow_genuine=genuine)
     (STATE / "shim").mkdir(parents=True, exist_ok=True)
     page = Page(STATE / "control" / "page")
     page.allow_genuine(genuine)
+    # Before anything that needs the API server: it may be away.
+    page.forget_earlier_boots()
+    kube = Kube()
     pods = Cache(kube, "Pod", "v1", field_selector=f"spec.nodeName={node.name}").begin()
     processes = Processes(pod_names(pods))
     faults = Faults(kube, node, page, processes.user_of)

@@ -198,7 +198,7 @@ def refusal(error: ApiException) -> JSONResponse:
     When it does not know or not allow this service, that is not the fault of who asks here: 502.
     """
     try:
-        words = json.loads(error.body)["message"]
+        words = json.loads(error.body or "")["message"]
     except (TypeError, ValueError, KeyError):
         words = error.reason
     status = 502 if error.status in (401, 403) else error.status or 502
@@ -217,7 +217,7 @@ def create_app(kube: Any, most_nodes: int = 1) -> FastAPI:
     @app.exception_handler(HTTPError)
     def cluster_is_silent(_request: Request, _error: HTTPError) -> JSONResponse:
         text = (
-            "the cluster's API server does not answer; faults end at their deadlines all the same"
+            "the cluster's API server does not answer; faults end at their deadlines nevertheless"
         )
         return JSONResponse({"detail": text}, 503)
 

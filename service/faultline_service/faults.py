@@ -13,26 +13,25 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from . import clock, gpus, kernel_line
 from .cuda_effect import InNamespace, Moment, entry_of, locate, refused
 from .kube import DRILL_LABEL, ENDED, FAULT, FINALIZER, Cache, Kube, Obj
-from .page import Entry, Page
+from .limits import Refused, kernel_boot_id, left, phase_of, refuse_late, refuse_too_many
+from .page import Entry, Page, pack
+from .processes import program_name
 from .profiles import Profile, profile
 
 log = logging.getLogger("faultline.faults")
 JOURNAL_SECONDS = 15.0
 
 
-class Refused(Exception):
-    """An injection that cannot be: `reason` for machines, the text for people."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+class Gone(Exception):
+    """The object of a fault is not there any more."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +66,19 @@ class Faults:
 
     def begin(self) -> None:
         """Follow the faults, remove page entries that nobody wants, start working."""
-        self.boot_id = self.kube.boot_id(self.node.name)
+        self.boot_id = kernel_boot_id(self.node.proc) or self.kube.boot_id(self.node.name)
         self.cache.begin()
-        live = {f["metadata"]["name"] for f in self.mine() if self._phase(f) not in ENDED}
+        live = {f["metadata"]["name"] for f in self.mine() if phase_of(f) not in ENDED}
         if {e.fault_id for e in self.page.entries()} - live:
             self.page.edit(lambda there: [e for e in there if e.fault_id in live])
         threading.Thread(target=self._work, daemon=True, name="faults").start()
 
     def booted(self, boot_id: str) -> None:
-        """Tell the node's boot id: the kubelet may report it after the agent has started."""
+        """Tell the boot id that the kubelet reports, for a node whose kernel does not say its own.
+
+        The kubelet may report it after the agent has started.
+        """
+        boot_id = kernel_boot_id(self.node.proc) or boot_id
         if boot_id and boot_id != self.boot_id:
             self.boot_id = boot_id
             for name in self.names():
@@ -83,25 +86,15 @@ class Faults:
 
     def mine(self) -> list[Obj]:
         """Faults of this node."""
-        return [f for f in self.cache.objects.values() if f["spec"]["node"] == self.node.name]
+        return [f for f in self._known() if f["spec"]["node"] == self.node.name]
+
+    def _known(self) -> list[Obj]:
+        """Faults of all nodes; a list, as the watch's thread changes the cache at any time."""
+        return list(self.cache.objects.values())
 
     def names(self) -> set[str]:
         """Names of the faults of this node that exist, ended or not."""
         return {f["metadata"]["name"] for f in self.mine()}
-
-    def _others(self) -> set[str]:
-        """Other nodes whose agents have accepted a fault that has not ended."""
-        return {
-            f["spec"]["node"]
-            for f in self.cache.objects.values()
-            if f["spec"]["node"] != self.node.name
-            and (f.get("status") or {}).get("endsAt")
-            and self._phase(f) not in ENDED
-        }
-
-    @staticmethod
-    def _phase(fault: Obj) -> str:
-        return str(fault.get("status", {}).get("phase", "Pending"))
 
     def _changed(self, _kind: str, fault: Obj) -> None:
         if fault["spec"]["node"] == self.node.name:
@@ -127,6 +120,12 @@ class Faults:
 
     def look(self, name: str) -> None:
         """Bring one fault a step on."""
+        try:
+            self._step(name)
+        except Gone:
+            self._disarm(name)
+
+    def _step(self, name: str) -> None:
         fault = self.kube.get(FAULT, name)
         if fault is None:
             self.timers.pop(name, None)
@@ -134,11 +133,12 @@ class Faults:
             return
         if fault["spec"]["node"] != self.node.name:
             return
-        meta, phase = fault["metadata"], self._phase(fault)
+        meta, phase = fault["metadata"], phase_of(fault)
         leaving = bool(meta.get("deletionTimestamp"))
         if not leaving and FINALIZER not in (meta.get("finalizers") or []):
             wanted = [*(meta.get("finalizers") or []), FINALIZER]
-            self.kube.patch(FAULT, name, {"metadata": {"finalizers": wanted}})
+            if self.kube.patch(FAULT, name, {"metadata": {"finalizers": wanted}}) is None:
+                raise Gone(name)
         reason = self._over(fault)
         if phase not in ENDED and reason:
             self._end(fault, reason)
@@ -156,10 +156,10 @@ class Faults:
             return "Deleted"
         if fault["spec"].get("ended"):
             return "Ended"
-        if status.get("endsAt") and time.time() >= clock.seconds(status["endsAt"]):
-            return "Deadline"
         if status.get("bootID") and self.boot_id and status["bootID"] != self.boot_id:
             return "NodeRebooted"
+        if status.get("endsAt") and left(status) <= 0:
+            return "Deadline"
         return None
 
     def _live(self, fault: Obj) -> None:
@@ -169,14 +169,22 @@ class Faults:
             status = fault.get("status") or {}
             if not status.get("endsAt"):
                 status = self._accept(fault)
+            if not status.get("kernelLog") and phase_of(fault) != "Active":
+                # Asked once more before anything is touched, now that everybody can see that this
+                # node's is accepted: of agents that accept at the same moment all may give in, but
+                # no two go on.
+                refuse_too_many(self.kube.list(FAULT), self.node.name, self.node.most_nodes)
+            waits = phase_of(fault) != "Active" or not self._armed(fault)
+            # Before the line, which costs the node: what cannot be armed is refused here.
+            entry = self._entry(fault, status) if waits else None
             if "kernelLog" in fault["spec"]["effects"]:
                 self._kernel_log(fault, status)
-            if self._phase(fault) != "Active" or not self._armed(fault):
-                self._arm(fault, status)
+            if waits:
+                self._arm(fault, entry)
         except Refused as error:
             self._fail(name, error.reason, str(error))
             return
-        self._later(name, clock.seconds(status["endsAt"]) - time.time())
+        self._later(name, left(status))
 
     def _accept(self, fault: Obj) -> Obj:
         """Fix target and deadline, once: a later agent goes on with these."""
@@ -188,13 +196,8 @@ class Faults:
                 f"node {self.node.name} must not be hurt; label it {DRILL_LABEL}=allowed to allow",
             )
         # The API has asked this too; an object may have been written without it.
-        others = self._others()
-        if len(others) >= self.node.most_nodes:
-            raise Refused(
-                "TooManyNodes",
-                f"faults are active on {', '.join(sorted(others))}; at most "
-                f"{self.node.most_nodes} nodes may have faults at a time",
-            )
+        refuse_too_many(self._known(), self.node.name, self.node.most_nodes)
+        refuse_late(fault)
         try:
             gpu = gpus.choose(gpus.on_node(self.node.driver), spec["gpu"])
         except LookupError as error:
@@ -207,6 +210,7 @@ class Faults:
             "gpu": gpu.as_status(),
             "injectedAt": clock.stamp(now),
             "endsAt": clock.stamp(now + spec["durationSeconds"]),
+            "endsAtBoottime": clock.boottime() + spec["durationSeconds"] * clock.SECOND,
             "bootID": self.boot_id,
             "nvsentinel": {"fatal": facts.fatal, "action": facts.action},
         }
@@ -228,7 +232,7 @@ class Faults:
         """Number and name of the process for the kernel line: the target, else one that uses it."""
         if target.get("pid"):
             comm = self.node.proc / str(target["pid"]) / "comm"
-            return target["pid"], comm.read_text().strip() if comm.exists() else None
+            return target["pid"], program_name(comm)
         return self.user_of(gpu_uuid, target.get("podUID") or "") or (None, None)
 
     def _kernel_log(self, fault: Obj, status: Obj) -> None:
@@ -275,9 +279,14 @@ class Faults:
         name = fault["metadata"]["name"]
         return not wanted or any(e.fault_id == name for e in self.page.entries())
 
-    def _entry(self, fault: Obj, status: Obj) -> Entry:
-        """The page entry of a fault; raises Refused when its target is not there."""
+    def _entry(self, fault: Obj, status: Obj) -> Entry | None:
+        """The page entry of a fault that is to have one.
+
+        Raises Refused when its target is not there, or the page cannot take it.
+        """
         spec, name = fault["spec"], fault["metadata"]["name"]
+        if "cuda" not in spec["effects"]:
+            return None
         cuda, process = spec.get("cuda") or {}, InNamespace()
         target = cuda.get("target") or {}
         if target.get("pid"):
@@ -288,13 +297,21 @@ class Faults:
         when = Moment(clock.seconds(status["injectedAt"]), clock.seconds(status["endsAt"]))
         branch = gpus.driver_branch(self.node.driver)
         uuid = status["gpu"]["uuid"]
-        return entry_of(name, profile(spec["xid"]), uuid, when, cuda, branch, process)
+        made = entry_of(name, profile(spec["xid"]), uuid, when, cuda, branch, process)
+        ends = min(made.not_after, status.get("endsAtBoottime") or made.not_after)
+        entry = replace(made, not_after=max(1, ends))
+        try:
+            pack(entry)
+        except ValueError as error:
+            raise Refused("NotPossible", str(error)) from error
+        if entry.classes and not self.page.has_room(name):
+            raise Refused("PageFull", "the page of the node has no room for another fault")
+        return entry
 
-    def _arm(self, fault: Obj, status: Obj) -> None:
-        spec, name = fault["spec"], fault["metadata"]["name"]
+    def _arm(self, fault: Obj, entry: Entry | None) -> None:
+        name = fault["metadata"]["name"]
         message = "Active"
         done: Obj = {"armed": False}
-        entry = self._entry(fault, status) if "cuda" in spec["effects"] else None
         if entry and entry.classes:
             try:
                 generation = self.page.edit(
@@ -322,12 +339,12 @@ class Faults:
         for entry in self.page.entries():
             if entry.mode == "genuine" and entry.serial in refusals:
                 pid, code = refusals[entry.serial]
-                self._fail(
-                    entry.fault_id,
-                    "GenuineRefused",
+                why = (
                     f"the CUDA driver of process {pid} refused the kernel that brings XID "
-                    f"{entry.xid} about with CUresult {code}; only a GPU runs it, use mode sticky",
+                    f"{entry.xid} about with CUresult {code}; only a GPU runs it, use mode sticky"
                 )
+                with suppress(Gone):
+                    self._fail(entry.fault_id, "GenuineRefused", why)
 
     def _disarm(self, name: str) -> None:
         if self.page.place_of(name) is not None:
@@ -350,7 +367,10 @@ class Faults:
     def _fail(self, name: str, reason: str, message: str) -> None:
         self._disarm(name)
         log.warning("%s: %s: %s", name, reason, message)
-        self._patch(name, {"phase": "Failed", "reason": reason, "message": message})
+        over: Obj = {"phase": "Failed", "reason": reason, "message": message}
+        self._patch(name, over | {"cuda": {"armed": False}})
 
     def _patch(self, name: str, status: Obj) -> None:
-        self.kube.patch(FAULT, name, {"status": status}, status=True)
+        """Write into the status; raises Gone when there is none any more."""
+        if self.kube.patch(FAULT, name, {"status": status}, status=True) is None:
+            raise Gone(name)

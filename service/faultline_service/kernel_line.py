@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import selectors
 import subprocess
 import time
@@ -22,6 +23,7 @@ from .clock import stamp
 log = logging.getLogger("faultline.kernel")
 MARK = "NVRM: Xid (PCI:"
 ERROR_LEVEL = "<3>"
+NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
 
 
 def text(
@@ -29,8 +31,10 @@ def text(
 ) -> str:
     """One line without priority and newline; `pci` without the function digit.
 
-    A driver that does not know the process writes `pid='<unknown>', name=<unknown>`.
+    A driver that does not know the process writes `pid='<unknown>', name=<unknown>`. Of a name
+    only plain characters are taken: the process chose it, and a newline would begin another line.
     """
+    name = NOT_PLAIN.sub("?", name or "")
     who = f"pid={pid or chr(39) + '<unknown>' + chr(39)}, name={name or '<unknown>'}"
     return f"{MARK}{pci}): {xid}, {who}, {free} run={run}"
 

@@ -32,14 +32,14 @@ WATCH = 60
 WATCH_SILENCE = WATCH + 15.0
 
 
-class Patient(ApiClient):  # type: ignore[misc]
+class Patient(ApiClient):
     """A client whose every request has a time limit: the dynamic one sets none of its own."""
 
-    def call_api(self, method: str, url: str, *rest: Any, **more: Any) -> Any:
+    def call_api(self, method: str, url: str, *args: Any, **more: Any) -> Any:
         """Make a request; raises an HTTPError of urllib3 when no answer comes in time."""
         silence = WATCH_SILENCE if "watch=true" in url else ANSWER
-        limit = more.pop("_request_timeout", None) or (CONNECT, silence)
-        return super().call_api(method, url, *rest, _request_timeout=limit, **more)
+        more["_request_timeout"] = more.get("_request_timeout") or (CONNECT, silence)
+        return super().call_api(method, url, *args, **more)
 
 
 class Kube:

@@ -29,6 +29,8 @@ __all__ = ["CLASSES", "MODES", "Entry", "Page", "pack", "unpack"]
 
 # Seconds: a writer has the page for less than a thousandth of that.
 LONGEST_WRITE = 5.0
+# Seconds that a fault lasts at most, whoever makes it, and some more.
+LONGEST_FAULT = 7200 + 60
 FUTEX_WAKE, EVERYBODY = 1, 0x7FFFFFFF
 LIBC = ctypes.CDLL(None)
 SYS_FUTEX = {"x86_64": 202, "aarch64": 98}
@@ -96,6 +98,15 @@ class Page:
         if odd or number(self.map, "page", "armed") != len(there):
             self.write(e for e in there if e.mode in MODES)
 
+    def forget_earlier_boots(self) -> None:
+        """Disarm what would last longer than any fault: it was armed in an earlier boot.
+
+        The file outlives its boot, and the clock of its times begins anew in the next one.
+        """
+        latest = clock.boottime() + LONGEST_FAULT * clock.SECOND
+        if any(e.not_after > latest for e in self.entries()):
+            self.edit(lambda there: [e for e in there if e.not_after <= latest])
+
     @contextmanager
     def _alone(self, handle: int) -> Iterator[None]:
         """Be the only one who has the lock of an open file.
@@ -138,6 +149,13 @@ class Page:
         """Number of the entry of a fault, None when it has none."""
         ids = [entry and entry.fault_id for entry in self._places()]
         return ids.index(fault_id) if fault_id in ids else None
+
+    def has_room(self, fault_id: str) -> bool:
+        """Whether a fault may be armed: it has a place already, or one is free or over."""
+        now = clock.boottime()
+        there = [e for e in self.entries() if not e.not_after or e.not_after > now]
+        others = [e for e in there if e.fault_id != fault_id]
+        return len(others) < constants()["PAGE_ENTRIES"]
 
     @property
     def generation(self) -> int:

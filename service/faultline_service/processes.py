@@ -84,6 +84,17 @@ class Process:
         }
 
 
+def program_name(comm: Path) -> str | None:
+    """What /proc/<pid>/comm says, None when the process is not there.
+
+    A process gives itself any bytes for a name: the caller may take none of them for granted.
+    """
+    try:
+        return comm.read_text(errors="replace").removesuffix("\n")
+    except OSError:
+        return None
+
+
 def environment(raw: bytes) -> dict[str, str]:
     """The content of /proc/<pid>/environ."""
     pairs = (item.partition("=") for item in raw.decode(errors="replace").split("\0"))
@@ -152,10 +163,8 @@ class Processes:
         best = max(users, key=lambda p: (p.raw is not None, -p.pid), default=None)
         if best is None:
             return None
-        try:
-            return best.pid, (self.proc / str(best.pid) / "comm").read_text().strip()
-        except OSError:
-            return None
+        name = program_name(self.proc / str(best.pid) / "comm")
+        return None if name is None else (best.pid, name)
 
     def _gone(self, process: Process) -> None:
         if process.hits:
@@ -167,7 +176,7 @@ class Processes:
         raw = (folder / "environ").read_bytes()
         if b"NVIDIA_VISIBLE_DEVICES=" not in raw and shimstate.LIBRARY.encode() not in raw:
             return False
-        words = (folder / "stat").read_text().rpartition(")")[2].split()
+        words = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
         # Start time, and where its stack begins: another program of the same process and with the
         # same environment has it elsewhere.
         key, pid = (words[19], words[25], hash(raw)), int(folder.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faultline_service import kernel_line
+from faultline_service import clock, kernel_line
 from faultline_service.faults import Faults, Node
 from faultline_service.page import Page
 
@@ -76,7 +76,7 @@ class Machine:
         agent.boot_id = boot_id
         return agent
 
-    def fault(self, name: str = "f", **spec: Any) -> dict[str, Any]:
+    def fault(self, name: str = "f", created: str = "", **spec: Any) -> dict[str, Any]:
         """A fault as the API server has it, after the agent has looked at it."""
         wanted = {
             "xid": 79,
@@ -87,7 +87,8 @@ class Machine:
             "runId": "run-1",
             "ended": False,
         }
-        meta = {"name": name, "generation": 1}
+        created = created or clock.stamp()
+        meta = {"name": name, "generation": 1, "creationTimestamp": created}
         self.kube.faults[name] = {"metadata": meta, "spec": wanted | spec}
         self.agent.look(name)
         return self.kube.faults[name]
