@@ -23,6 +23,8 @@ from .clock import stamp
 log = logging.getLogger("faultline.kernel")
 MARK = "NVRM: Xid (PCI:"
 ERROR_LEVEL = "<3>"
+# Seconds that a record may seem older than its writing.
+SLACK = 2
 NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
 
 
@@ -114,7 +116,7 @@ def _entry(raw: bytes) -> Seen | None:
 
 def matches(found: Seen, line: str, since: float) -> bool:
     """Whether a journal entry is this injection's line and not an older one like it."""
-    return MARK in found.message and line in found.message and found.at >= since - 2
+    return MARK in found.message and line in found.message and found.at >= since - SLACK
 
 
 def wait_in_journal(line: str, journal: Path, since: float, timeout: float) -> Seen | None:
@@ -123,7 +125,8 @@ def wait_in_journal(line: str, journal: Path, since: float, timeout: float) -> S
     `since` is Unix seconds of the writing. Follows: returns as soon as journald has the record.
     """
     command = ["journalctl", f"--directory={journal}", "-o", "json", "_TRANSPORT=kernel"]
-    command += ["--follow", "--lines=50"]
+    # All since then and not the last so many: a kernel that has much to say may push it out.
+    command += [f"--since=@{int(since - SLACK)}", "--no-tail", "--follow"]
     deadline = time.monotonic() + timeout
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as reader:
         try:

@@ -21,6 +21,8 @@ from .layout import number
 POD = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})")
 CONTAINER = re.compile(r"([0-9a-f]{64})")
 MOST_EXITED = 64
+LONGEST_COMMAND = 256
+SECRET = re.compile(r"(?i)(token|secret|passw(or)?d|api[-_]?key|access[-_]?key|credentials?)$")
 Names = Callable[[str, str], Optional[tuple[str, str, str]]]
 
 
@@ -93,6 +95,17 @@ def program_name(comm: Path) -> str | None:
         return comm.read_text(errors="replace").removesuffix("\n")
     except OSError:
         return None
+
+
+def command_line(raw: bytes) -> str:
+    """The content of /proc/<pid>/cmdline for everybody to read: without values of secrets."""
+    words, hide = [], False
+    for word in raw.decode(errors="replace").rstrip("\0").split("\0"):
+        name, given, _ = word.partition("=")
+        told = bool(SECRET.search(name))
+        words.append("***" if hide else f"{name}=***" if told and given else word)
+        hide = told and not given and name.startswith("-")
+    return " ".join(" ".join(words).split())[:LONGEST_COMMAND]
 
 
 def environment(raw: bytes) -> dict[str, str]:
@@ -204,8 +217,7 @@ class Processes:
         visible = [v for v in env.get("NVIDIA_VISIBLE_DEVICES", "").split(",") if v[:4] == "GPU-"]
         if pod is None or not (visible or shimstate.LIBRARY in env.get("LD_PRELOAD", "")):
             return None
-        words = (folder / "cmdline").read_bytes().split(b"\0")
-        command = " ".join(b" ".join(words).decode(errors="replace").split())[:256]
+        command = command_line((folder / "cmdline").read_bytes())
         uid = pod.group(1).replace("_", "-")
         return Process(pid, key, uid, container[-1] if container else "", command, visible)
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from faultline_service import shimstate
+from faultline_service import processes, shimstate
 from faultline_service.layout import constants, fields
 from faultline_service.processes import CONTAINER, POD, Process, Processes
 
@@ -116,3 +116,21 @@ def test_pod_and_container_are_read_from_every_form_of_cgroup() -> None:
         assert pod is not None
         assert pod.group(1).replace("_", "-") == UID
         assert CONTAINER.findall(group)[-1] == container
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("vllm serve --api-key sk-123 --port 80", "vllm serve --api-key *** --port 80"),
+        ("x --hf-token=hf_abc PASSWORD=p y", "x --hf-token=*** PASSWORD=*** y"),
+        (
+            "x --max-num-batched-tokens 8 --tokenizer t",
+            "x --max-num-batched-tokens 8 --tokenizer t",
+        ),
+        ("x --api-key", "x --api-key"),
+    ],
+)
+def test_secrets_on_a_command_line_are_not_shown_to_whoever_reads_the_hosts(
+    words: str, shown: str
+) -> None:
+    assert processes.command_line("\0".join([*words.split(), ""]).encode()) == shown

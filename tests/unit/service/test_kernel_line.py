@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
+from pathlib import Path
 
 import pytest
 from faultline_service import kernel_line, profiles
@@ -56,3 +59,36 @@ def test_writing_makes_no_file_where_there_is_no_kernel_log(tmp_path) -> None:  
     with pytest.raises(FileNotFoundError):
         kernel_line.write("NVRM: Xid", tmp_path / "kmsg")
     assert not (tmp_path / "kmsg").exists()
+
+
+def test_a_name_that_a_process_chose_begins_no_line_of_its_own() -> None:
+    line = kernel_line.text("0000:1a:00", 79, "GPU has fallen.", RUN, 1, "a\n<0>b\x1b\u00e9")
+    assert "name=a?<0>b??, GPU has fallen." in line
+    assert kernel_line.record(line, 1.0).count(b"\n") == 1
+
+
+# Says what the real one says: the end of the log when it is asked for lines, else all of it.
+JOURNALCTL = """#!/bin/sh
+lines=1000
+for word; do case $word in --lines=*) lines=${word#--lines=};; --no-tail) lines=1000;; esac; done
+tail -n $lines "$JOURNAL"
+exec sleep 60
+"""
+
+
+def test_a_line_is_found_however_much_the_kernel_has_said_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, log = tmp_path / "journalctl", tmp_path / "log"
+    program.write_text(JOURNALCTL)
+    program.chmod(0o755)
+    line = kernel_line.text("0000:1a:00", 79, "GPU has fallen off the bus.", RUN)
+    now = time.time()
+    said = [line, *(f"usb {n}: new device" for n in range(80))]
+    rows = [{"MESSAGE": m, "__REALTIME_TIMESTAMP": str(int(now * 1e6))} for m in said]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("JOURNAL", str(log))
+    found = kernel_line.wait_in_journal(line, tmp_path, now, 5)
+    assert found is not None
+    assert found.message == line
