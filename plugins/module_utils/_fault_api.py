@@ -37,8 +37,7 @@ class FaultApi:
         """
         path = f"{self.url}/api/v1/faults/gpu/inject/xid-{xid}"
         status, text = self.access.ask(path, timeout, wanted, self.headers)
-        if status == 200:
-            answer: dict[str, Any] = json.loads(text)
+        if status == 200 and (answer := mapping(text)) is not None:
             return answer
         raise FaultlineError(
             f"The fault-injection API refused XID {xid} on {wanted.get('node_name')}: "
@@ -47,14 +46,21 @@ class FaultApi:
         )
 
 
+def mapping(text: str) -> dict[str, Any] | None:
+    """The mapping that a text of JSON is, None for any other text."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def said(status: int, text: str) -> str:
     """What an answer that is no success says, as a sentence."""
     if status == 0:
         return f"no answer ({text}); is the Deployment {SERVICE} in {NAMESPACE} ready?"
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        return f"HTTP {status}: {text[:300]}"
+    if (answer := mapping(text)) is None:
+        return f"HTTP {status}, which is no answer of the API: {text[:300]}"
     detail = answer.get("detail") or answer.get("message") or answer
     if isinstance(detail, list):
         rows = [f"{'.'.join(str(x) for x in d.get('loc', []))}: {d.get('msg')}" for d in detail]
@@ -79,8 +85,10 @@ def token(cluster: Cluster) -> str:
 def connect(cluster: Cluster, url: str | None = None, given: str | None = None) -> FaultApi:
     """The API at `url`, else through the API server's proxy; `given` is a token, else one is made.
 
-    Raises FaultlineError when no token can be had.
+    Raises FaultlineError when no token can be had, and for a `url` that is none.
     """
+    if url and not url.startswith(("http://", "https://")):
+        raise FaultlineError(f"api_url is an address such as http://host:port, not {url!r}.")
     bearer = f"Bearer {given or token(cluster)}"
     if url:
         return FaultApi(Access(url, True), url.rstrip("/"), {"Authorization": bearer})

@@ -8,6 +8,7 @@ is said before anything is touched, and in the words of the options.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -66,6 +67,10 @@ PLACES: tuple[tuple[str, str, str | None], ...] = (
     ("cuda.target.rank", "cuda.target.rank", "cuda.target.rank"),
 )
 
+# What the API takes for the id of a fault.
+LONGEST_ID = 63
+ID = rf"[a-z0-9]([a-z0-9-]{{0,{LONGEST_ID - 2}}}[a-z0-9])?"
+
 # Seconds that the API lets a fault last.
 LONGEST = 7200
 
@@ -100,6 +105,19 @@ def _put(into: Obj, place: str, value: Any) -> None:
     for key in folders:
         into = into.setdefault(key, {})
     into[last] = value
+
+
+def name_of(options: Mapping[str, Any]) -> str:
+    """Name of a fault that was given none: run id, XID and node.
+
+    Where that is no id of a fault, as names of nodes may have dots and be longer, what is left out
+    is told by a digest.
+    """
+    plain = f"{options['run_id']}-xid-{options['xid']}-{options['node']}"
+    if re.fullmatch(ID, plain):
+        return plain
+    digest = hashlib.sha256(plain.encode()).hexdigest()[:8]
+    return re.sub(r"[^a-z0-9-]", "-", plain)[: LONGEST_ID - 9] + f"-{digest}"
 
 
 def spec_of(options: Mapping[str, Any]) -> Obj:

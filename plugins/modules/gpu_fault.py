@@ -173,7 +173,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._client import FAULT, Cluster, Kind, Obj
 from ..module_utils._errors import FaultlineError, WaitFailed
 from ..module_utils._fault_api import connect
-from ..module_utils._fault_options import CUDA_OPTION, check, request_of, same, spec_of
+from ..module_utils._fault_options import CUDA_OPTION, check, name_of, request_of, same, spec_of
 from ..module_utils._module import run
 from ..module_utils._objects import conditions
 from ..module_utils._watch import Snapshot, wait
@@ -189,6 +189,11 @@ def active(snapshot: Snapshot, effects: list[str]) -> tuple[bool, str]:
     if status.get("phase") in ("Failed", "Recovered"):
         why = status.get("message") or status.get("reason")
         raise WaitFailed(f"The agent could not inject the fault: {why}")
+    if status.get("phase") == "Active" and "cuda" in effects and cuda.get("armed") is False:
+        raise WaitFailed(
+            f"CUDA calls do not fail: {status.get('message')}. Leave cuda out of the effects, or "
+            "say with cuda.classes which calls shall fail."
+        )
     line = "kernelLog" not in effects or bool((log.get("journal") or {}).get("seen"))
     armed = "cuda" not in effects or bool(cuda.get("armed"))
     seen = f"phase {status.get('phase') or 'none'}, line in the journal: {line}, armed: {armed}"
@@ -239,11 +244,13 @@ def present(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     """Create the fault unless it is there, and wait for the evidence."""
     p = module.params
     check(p)
-    name = p["name"] or f"{p['run_id']}-xid-{p['xid']}-{p['node']}"
+    name = p["name"] or name_of(p)
     wanted, before = spec_of(p), cluster.get(FAULT, name)
     if before and not same(wanted, before["spec"]):
         raise FaultlineError(f"There is another fault of the name {name}: end it first.")
-    diff = {"before": (before or {}).get("spec") or {}, "after": wanted}
+    there = (before or {}).get("spec") or {}
+    # What the API server adds of itself is there already, and no difference.
+    diff = {"before": there, "after": there | wanted}
     if module.check_mode:
         planned = {"metadata": {"name": name}, "spec": wanted}
         return {"changed": not before, "fault": before or planned, "diff": diff}
@@ -277,7 +284,7 @@ def absent(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
         return {"removed": []}
     mine = of_run(p["run_id"], p["name"])
     found = [fault["metadata"]["name"] for fault in cluster.list(mine)]
-    diff = {"before": found, "after": []}
+    diff = {"before": {"faults": found}, "after": {"faults": []}}
     if module.check_mode or not found:
         return {"changed": bool(found), "removed": found, "diff": diff}
     for name in found:

@@ -25,6 +25,7 @@ from .cuda_effect import refused
 from .kube import DRILL_LABEL, ENDED, FAULT, GROUP_VERSION, HOST, NODE_LABEL, RUN_LABEL, Kube, Obj
 
 NAME = "fault-injection-api"
+LONGEST_LABEL = 63
 SEVERITY = {"RESTART_BM": "critical", "COMPONENT_RESET": "critical", "RESTART_VM": "critical"}
 UID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 # The API server keeps `Authorization` for itself; through its proxy the token comes in this one.
@@ -115,7 +116,8 @@ def response(fault: Obj) -> FaultResponse:
 
 def fault_object(xid: int, wanted: Inject) -> Obj:
     """The GPUFault of a request."""
-    labels = {NODE_LABEL: wanted.node_name}
+    # For selectors; the name of a node may be longer than a label.
+    labels = {NODE_LABEL: wanted.node_name} if len(wanted.node_name) <= LONGEST_LABEL else {}
     spec: Obj = {
         "xid": xid,
         "node": wanted.node_name,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from faultline_service.api import create_app
+from faultline_service.api import Inject, create_app, fault_object
 from kubernetes.client import ApiException
 
 GOOD = {"Authorization": "Bearer good"}
@@ -255,3 +255,9 @@ def test_a_fault_that_differs_in_cuda_alone_is_another_one(
     assert client.post(INJECT, json=once, headers=GOOD).status_code == 200
     assert client.post(INJECT, json=once, headers=GOOD).status_code == 200
     assert client.post(INJECT, json=plain, headers=GOOD).status_code == 409
+
+
+def test_a_node_whose_name_is_no_label_can_have_faults_as_well() -> None:
+    made = fault_object(79, Inject(node_name="n" * 200, run_id="run-1"))
+    assert made["spec"]["node"] == "n" * 200
+    assert made["metadata"]["labels"] == {"faultline.dev/run": "run-1"}

@@ -86,3 +86,21 @@ def test_through_the_api_servers_proxy_the_token_comes_in_a_header_of_its_own() 
         "https://k8s/api/v1/namespaces/fault-injection-system/services/fault-injection-api:8080/proxy"
     )
     assert made.headers == {"X-Faultline-Authorization": "Bearer t"}
+
+
+def test_an_address_that_is_none_is_said_and_no_traceback() -> None:
+    with pytest.raises(FaultlineError, match="http://host:port"):
+        api("localhost:8080").inject(79, WANTED)
+
+
+@pytest.mark.parametrize(
+    ("status", "text"), [(200, "<html>sign in</html>"), (200, "7"), (500, '"x"'), (502, "[]")]
+)
+def test_an_answer_that_is_not_the_apis_is_shown_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, status: int, text: str
+) -> None:
+    monkeypatch.setattr(Access, "ask", lambda *_: (status, text))
+    with pytest.raises(FaultlineError) as caught:
+        api("http://gateway").inject(79, WANTED)
+    assert f"HTTP {status}" in str(caught.value)
+    assert text in str(caught.value)

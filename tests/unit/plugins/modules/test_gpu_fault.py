@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+from ansible.plugins.callback import CallbackBase
 from ansible_collections.faultline.gpu.plugins.modules import gpu_fault
 from fake_api import Api, Run
 from fault_stage import ABSENT, ACTIVE, NAME, PRESENT, Object, Service, fault
@@ -182,12 +183,12 @@ def three(api: Api) -> Api:
 def test_all_faults_of_the_run_are_ended_and_those_of_others_are_not(three: Api, run: Run) -> None:
     result = run(gpu_fault, **ABSENT)
     assert (result["changed"], result["removed"]) == (True, ["a", "b"])
-    assert result["diff"] == {"before": ["a", "b"], "after": []}
+    assert result["diff"] == {"before": {"faults": ["a", "b"]}, "after": {"faults": []}}
     assert [f["metadata"]["name"] for f in three.all("GPUFault")] == ["c"]
     assert run(gpu_fault, **ABSENT) | {"invocation": None} == {
         "changed": False,
         "removed": [],
-        "diff": {"before": [], "after": []},
+        "diff": {"before": {"faults": []}, "after": {"faults": []}},
         "invocation": None,
     }
 
@@ -214,3 +215,43 @@ def test_a_fault_that_the_agent_does_not_let_go_is_named(three: Api, run: Run) -
 def test_without_the_fault_service_there_is_no_fault_to_end(api: Api, run: Run) -> None:
     api.unknown.add("GPUFault")
     assert run(gpu_fault, **ABSENT)["changed"] is False
+
+
+@pytest.mark.parametrize(
+    "node",
+    ["ip-10-0-1-17.eu-central-1.compute.internal", "gke-" + "a" * 50 + "-x7f2", "n" * 253],
+)
+def test_a_fault_gets_a_name_that_it_may_have_on_any_node(
+    service: Service, run: Run, node: str
+) -> None:
+    first = run(gpu_fault, **(PRESENT | {"node": node}))
+    assert first["changed"] is True, first["msg"]
+    again = run(gpu_fault, **(PRESENT | {"node": node}))
+    assert (again["changed"], len(service.asked)) == (False, 1)
+    other = run(gpu_fault, check=True, **(PRESENT | {"node": f"m{node[1:]}"}))
+    assert other["fault"]["metadata"]["name"] != first["fault"]["metadata"]["name"]
+
+
+def test_what_the_api_server_added_to_a_fault_is_no_difference(service: Service, run: Run) -> None:
+    run(gpu_fault, **PRESENT)
+    (there,) = service.api.all("GPUFault")
+    service.api.put(there | {"spec": there["spec"] | {"ended": False}})
+    result = run(gpu_fault, **PRESENT)
+    assert (result["changed"], result["diff"]["before"]) == (False, result["diff"]["after"])
+
+
+def test_ansible_can_show_the_difference_of_faults_that_are_ended(three: Api, run: Run) -> None:
+    shown = CallbackBase()._get_diff(run(gpu_fault, check=True, **ABSENT)["diff"])
+    assert '"a"' in shown
+
+
+def test_an_xid_that_cuda_does_not_notice_is_said_at_once_and_not_after_the_timeout(
+    service: Service, run: Run
+) -> None:
+    said = "XID 63 by itself has no effect on CUDA programs"
+    service.status = ACTIVE | {"cuda": {"armed": False}, "message": said}
+    result = run(gpu_fault, **(PRESENT | {"xid": 63, "timeout": 20}))
+    assert result["failed"] is True
+    assert said in result["msg"]
+    assert "cuda.classes" in result["msg"]
+    assert "seconds" not in result
