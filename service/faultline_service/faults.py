@@ -162,6 +162,16 @@ class Faults:
             return "Deadline"
         return None
 
+    def _over_meanwhile(self, name: str) -> bool:
+        """Whether a fault was ended while the journal took its time: calls that fail stay failed.
+
+        Raises Gone when there is none any more.
+        """
+        fault = self.kube.get(FAULT, name)
+        if fault is None:
+            raise Gone(name)
+        return self._over(fault) is not None
+
     def _live(self, fault: Obj) -> None:
         """Inject what is not yet, arm what is not armed, and come back at the deadline."""
         name = fault["metadata"]["name"]
@@ -179,6 +189,9 @@ class Faults:
             entry = self._entry(fault, status) if waits else None
             if "kernelLog" in fault["spec"]["effects"]:
                 self._kernel_log(fault, status)
+            if waits and self._over_meanwhile(name):
+                self.waiting.put(name)
+                return
             if waits:
                 self._arm(fault, entry)
         except Refused as error:

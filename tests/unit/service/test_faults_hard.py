@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fault_machine import UUID, FakeKube, Machine
-from faultline_service import clock
+from faultline_service import clock, kernel_line
 from faultline_service.page import Entry, Page
 from faultline_service.processes import Process, Processes
 
@@ -105,6 +105,31 @@ def test_an_agent_that_died_between_accepting_and_asking_again_still_asks(
     machine.start().look("f")
     assert accepted["f"]["status"]["reason"] == "TooManyNodes"
     assert (machine.lines, machine.armed) == ([], [])
+
+
+@pytest.mark.parametrize("how", ["ended", "deadline", "gone"])
+def test_a_fault_that_is_over_when_its_line_is_seen_arms_nothing_not_even_for_a_moment(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    def slow_journal(*_: Any) -> kernel_line.Seen:
+        fault = machine.kube.faults["f"]
+        fault["spec"]["ended"] = how == "ended"
+        if how == "deadline":
+            fault["status"]["endsAt"] = clock.stamp(time.time() - 1)
+        if how == "gone":
+            del machine.kube.faults["f"]
+        return kernel_line.Seen("line", time.time(), "kernel")
+
+    monkeypatch.setattr(kernel_line, "wait_in_journal", slow_journal)
+    before = machine.page.generation
+    if how == "gone":
+        with pytest.raises(KeyError):
+            machine.fault()
+    else:
+        fault = machine.fault()
+        machine.agent.look(machine.agent.waiting.get_nowait())
+        assert fault["status"]["phase"] == "Recovered"
+    assert machine.page.generation == before
 
 
 def test_a_fault_that_was_asked_for_long_ago_hurts_nobody_any_more(machine: Machine) -> None:
