@@ -17,7 +17,9 @@ description:
     with a short-lived token of the account C(faultline-operator).
 options:
   state:
-    description: V(absent) ends and removes the fault O(name), or all faults of O(run_id).
+    description:
+      - V(absent) ends and removes the fault O(name), or all faults of O(run_id). It waits until
+        the agents have let them go, but for no agent whose node has left the cluster.
     type: str
     choices: [present, absent]
     default: present
@@ -170,13 +172,16 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._client import FAULT, Cluster, Kind, Obj
+from ..module_utils._client import FAULT, NODE, Cluster, Kind, Obj
 from ..module_utils._errors import FaultlineError, WaitFailed
 from ..module_utils._fault_api import connect
 from ..module_utils._fault_options import CUDA_OPTION, check, name_of, request_of, same, spec_of
 from ..module_utils._module import run
 from ..module_utils._objects import conditions
 from ..module_utils._watch import Snapshot, wait
+
+# What the agent holds a fault by until it has disarmed it.
+AGENT = "faultline.dev/agent"
 
 
 def active(snapshot: Snapshot, effects: list[str]) -> tuple[bool, str]:
@@ -277,18 +282,37 @@ def present(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     return {"changed": not before, "fault": fault, "seconds": seconds, "diff": diff}
 
 
+def vanished(cluster: Cluster, node: str) -> bool:
+    """Whether a node has left the cluster; False for who may not look, as the agent will say."""
+    try:
+        return cluster.get(NODE, node) is None
+    except FaultlineError:
+        return False
+
+
+def let_go(cluster: Cluster, fault: Obj) -> None:
+    """Do for a fault what its agent would, which went with the node."""
+    meta = fault["metadata"]
+    left = [one for one in meta["finalizers"] if one != AGENT]
+    cluster.patch(FAULT, meta["name"], {"metadata": {"finalizers": left}})
+
+
 def absent(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     """Delete the faults, and wait until the agents have let them go."""
     p = module.params
     if not cluster.has(FAULT):
         return {"removed": []}
     mine = of_run(p["run_id"], p["name"])
-    found = [fault["metadata"]["name"] for fault in cluster.list(mine)]
+    faults = cluster.list(mine)
+    found = [fault["metadata"]["name"] for fault in faults]
     diff = {"before": {"faults": found}, "after": {"faults": []}}
     if module.check_mode or not found:
         return {"changed": bool(found), "removed": found, "diff": diff}
-    for name in found:
-        cluster.delete(FAULT, name)
+    for fault in faults:
+        cluster.delete(FAULT, fault["metadata"]["name"])
+        held = fault["metadata"].get("finalizers") or []
+        if AGENT in held and vanished(cluster, fault["spec"]["node"]):
+            let_go(cluster, fault)
 
     def gone(now: Snapshot) -> tuple[bool, str]:
         left = [key[1] for key in now["fault"]]
