@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from .faults import Faults, Node
 from .host import Reporter, pod_names
@@ -17,6 +20,25 @@ from .processes import Processes
 
 STATE = Path("/var/lib/faultline")
 READY = Path("/tmp/faultline-agent-ready")
+log = logging.getLogger("faultline.agent")
+
+
+def alone(file: Path, stop: threading.Event) -> IO[bytes] | None:
+    """Wait until no other agent of the node holds `file`; hold it as long as the answer lives.
+
+    Two that follow each other may overlap, and both would write the kernel lines. None when
+    `stop` is set meanwhile.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    held = file.open("ab")
+    while not stop.is_set():
+        with suppress(BlockingIOError):
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return held
+        log.info("another agent of this node is at work: waiting until it ends")
+        stop.wait(1)  # flock has no time limit of its own
+    held.close()
+    return None
 
 
 def main() -> None:
@@ -26,6 +48,9 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    only = alone(STATE / "agent.lock", stop)
+    if only is None:
+        return
     most = int(os.environ.get("FAULTLINE_MAX_ACTIVE_NODES", "1"))
     genuine = os.environ.get("FAULTLINE_ALLOW_GENUINE", "false").lower() == "true"
     node = Node(os.environ["NODE_NAME"], most_nodes=most, allow_genuine=genuine)
@@ -53,6 +78,7 @@ def main() -> None:
     reporter.begin()
     # Armed faults stay armed when the agent is stopped: each has its deadline in the page.
     stop.wait()
+    only.close()
 
 
 if __name__ == "__main__":
