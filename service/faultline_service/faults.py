@@ -97,8 +97,13 @@ class Faults:
         return {f["metadata"]["name"] for f in self.mine()}
 
     def _changed(self, _kind: str, fault: Obj) -> None:
-        if fault["spec"]["node"] == self.node.name:
-            self.waiting.put(fault["metadata"]["name"])
+        name = fault["metadata"]["name"]
+        if fault["spec"]["node"] != self.node.name:
+            return
+        if fault["spec"].get("ended") or fault["metadata"].get("deletionTimestamp"):
+            # At once: the work on others, one at a time, may be waiting for the journal.
+            self._disarm(name)
+        self.waiting.put(name)
 
     def _later(self, name: str, delay: float) -> None:
         """Look again after `delay` seconds; one timer per fault."""

@@ -209,3 +209,18 @@ def test_a_process_names_itself_as_it_likes_and_the_log_still_gets_one_line(
     users = Processes(lambda *_: None, machine.folder / "proc")
     users.alive[4711] = Process(4711, ("", "", 0), "", "", "", [UUID])
     assert users.user_of(UUID) is not None
+
+
+@pytest.mark.parametrize("how", ["ended", "deleted"])
+def test_calls_work_again_at_once_though_the_agent_waits_for_another_faults_line(
+    machine: Machine, how: str
+) -> None:
+    fault = machine.fault()
+    machine.fault("other", effects=["cuda"])
+    fault["spec"]["ended"] = how == "ended"
+    if how == "deleted":
+        fault["metadata"]["deletionTimestamp"] = clock.stamp()
+    machine.agent.cache._seen("MODIFIED", fault | {"metadata": fault["metadata"] | {"uid": "u"}})
+    assert machine.armed == ["other"]
+    machine.agent.look(machine.agent.waiting.get_nowait())
+    assert fault["status"]["phase"] == "Recovered"
