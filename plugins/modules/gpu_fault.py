@@ -182,6 +182,7 @@ from ..module_utils._watch import Snapshot, wait
 
 # What the agent holds a fault by until it has disarmed it.
 AGENT = "faultline.dev/agent"
+OVER = ("Failed", "Recovered")
 
 
 def active(snapshot: Snapshot, effects: list[str]) -> tuple[bool, str]:
@@ -191,7 +192,7 @@ def active(snapshot: Snapshot, effects: list[str]) -> tuple[bool, str]:
         return False, "the fault is not there"
     status = fault.get("status") or {}
     log, cuda = status.get("kernelLog") or {}, status.get("cuda") or {}
-    if status.get("phase") in ("Failed", "Recovered"):
+    if status.get("phase") in OVER:
         why = status.get("message") or status.get("reason")
         raise WaitFailed(f"The agent could not inject the fault: {why}")
     if status.get("phase") == "Active" and "cuda" in effects and cuda.get("armed") is False:
@@ -245,6 +246,15 @@ def disturbed(before: Iterable[Obj], now: Iterable[Obj]) -> list[str]:
     return found
 
 
+def refuse_over(name: str, status: Obj) -> None:
+    """Raise FaultlineError for a fault that will not come to life again."""
+    if status.get("phase") in OVER:
+        raise FaultlineError(
+            f"The fault {name} is over already ({status.get('reason')}: {status.get('message')}). "
+            "Remove it with state=absent, or give another name, to make one anew."
+        )
+
+
 def present(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     """Create the fault unless it is there, and wait for the evidence."""
     p = module.params
@@ -253,6 +263,7 @@ def present(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     wanted, before = spec_of(p), cluster.get(FAULT, name)
     if before and not same(wanted, before["spec"]):
         raise FaultlineError(f"There is another fault of the name {name}: end it first.")
+    refuse_over(name, (before or {}).get("status") or {})
     there = (before or {}).get("spec") or {}
     # What the API server adds of itself is there already, and no difference.
     diff = {"before": there, "after": there | wanted}

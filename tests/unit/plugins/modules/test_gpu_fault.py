@@ -255,3 +255,18 @@ def test_an_xid_that_cuda_does_not_notice_is_said_at_once_and_not_after_the_time
     assert said in result["msg"]
     assert "cuda.classes" in result["msg"]
     assert "seconds" not in result
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("phase", ["Recovered", "Failed"])
+def test_a_fault_of_that_name_that_is_over_is_no_fault_that_is_there(
+    service: Service, run: Run, phase: str, check: bool
+) -> None:
+    run(gpu_fault, **PRESENT)
+    (there,) = service.api.all("GPUFault")
+    status = {"phase": phase, "reason": "Deadline", "message": "the fault is over"}
+    service.api.put(there | {"status": status})
+    result = run(gpu_fault, check=check, **PRESENT)
+    assert result["failed"] is True
+    assert f"{NAME} is over already (Deadline" in result["msg"]
+    assert "state=absent" in result["msg"]
