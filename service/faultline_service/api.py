@@ -17,7 +17,7 @@ from fastapi import Depends, FastAPI, HTTPException, Path, Request
 from fastapi.responses import JSONResponse
 from kubernetes.client import ApiException
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from urllib3.exceptions import HTTPError
 
 from . import auth, clock, profiles
@@ -63,10 +63,14 @@ class Cuda(BaseModel):
 class Inject(BaseModel):
     """A fault to be: the GPU by `gpu_uuid` or `pci_address`, else by `gpu_id`; times in seconds.
 
-    With a `fault_id` the same request twice makes one fault.
+    With a `fault_id` the same request twice makes one fault. `xid_type` is what Dynamo's clients
+    send beside the address, which says the XID.
     """
 
+    # A word that is not understood may be the GPU's, and another one would be hit.
+    model_config = ConfigDict(extra="forbid")
     node_name: str
+    xid_type: int | None = None
     fault_id: str | None = Field(None, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
     gpu_id: int = Field(0, ge=0)
     gpu_uuid: str | None = None
@@ -76,6 +80,15 @@ class Inject(BaseModel):
     run_id: str | None = Field(None, pattern=r"^[a-z0-9-]{1,32}$")
     process_name: str | None = Field(None, pattern=r"^[A-Za-z0-9_.:-]{1,32}$")
     cuda: Cuda | None = None
+
+    @model_validator(mode="after")
+    def _one_gpu(self) -> Inject:
+        """Refuse a GPU that is named twice: the names may be of two."""
+        ways = ("gpu_id", "gpu_uuid", "pci_address")
+        said = [w for w in ways if w in self.model_fields_set and getattr(self, w) is not None]
+        if len(said) > 1:
+            raise ValueError(f"name the GPU by one of {', '.join(said)}")
+        return self
 
     def gpu(self) -> dict[str, Any]:
         """The target as GPUFault has it."""
@@ -258,6 +271,8 @@ def create_app(kube: Any, most_nodes: int = 1) -> FastAPI:
 
     @app.post("/api/v1/faults/gpu/inject/xid-{xid}", dependencies=[may("create")])
     def inject(wanted: Inject, xid: int = Path(ge=1, le=1000)) -> FaultResponse:
+        if wanted.xid_type not in (None, xid):
+            raise HTTPException(422, f"xid_type is {wanted.xid_type}, the address says {xid}")
         body = fault_object(xid, wanted)
         refuse_impossible(xid, body["spec"])
         refuse_unmarked(kube, wanted.node_name, most_nodes)

@@ -69,3 +69,29 @@ def test_a_fault_that_goes_while_it_is_ended_is_not_there_any_more() -> None:
     answer = client.post(f"/api/v1/faults/{name}/recover", headers=GOOD)
     assert answer.status_code == 404
     assert name in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"gpu_index": 1}, "gpu_index"),
+        ({"gpu_id": 1, "gpu_uuid": "GPU-1"}, "by one of gpu_id, gpu_uuid"),
+        ({"gpu_uuid": "GPU-1", "pci_address": "0000:1a:00"}, "by one of gpu_uuid, pci_address"),
+        ({"xid_type": 48}, "xid_type is 48, the address says 79"),
+    ],
+)
+def test_a_request_that_may_mean_another_gpu_or_fault_hurts_none(
+    wrong: dict[str, Any], words: str
+) -> None:
+    kube = FakeKube()
+    answer = TestClient(create_app(kube)).post(INJECT, json=body(**wrong), headers=GOOD)
+    assert (answer.status_code, kube.faults) == (422, {})
+    assert words in answer.text
+
+
+def test_a_request_as_dynamos_own_clients_send_it_is_understood() -> None:
+    kube = FakeKube()
+    wanted = {"node_name": "gpu-node-1", "xid_type": 79, "gpu_id": 1, "gpu_uuid": None}
+    answer = TestClient(create_app(kube)).post(INJECT, json=wanted, headers=GOOD)
+    assert answer.status_code == 200
+    assert answer.json()["spec"]["gpu"] == {"index": 1}
