@@ -67,8 +67,8 @@ class ManagedDeployment:
     `skip_service_restart` leaves NATS and etcd of the platform as they are. With `fail_fast` a pod
     that cannot become Ready (an image that cannot be pulled, a crash loop, no room) ends the wait
     for the first readiness at once. A namespace made beforehand, with Secrets in it, has the label
-    `faultline.dev/run`, whose value is `run_id`. Raises FaultlineError with a sentence for whatever is refused
-    or fails.
+    `faultline.dev/run`, whose value is `run_id`. Raises FaultlineError with a sentence for whatever
+    is refused or fails.
     """
 
     def __init__(
