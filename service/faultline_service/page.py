@@ -145,6 +145,11 @@ class Page:
         """Armed entries, in the order of the page."""
         return [entry for entry in self._places() if entry]
 
+    def _not_over(self) -> list[Entry]:
+        """Armed entries whose time is not over."""
+        now = clock.boottime()
+        return [e for e in self.entries() if not e.not_after or e.not_after > now]
+
     def place_of(self, fault_id: str) -> int | None:
         """Number of the entry of a fault, None when it has none."""
         ids = [entry and entry.fault_id for entry in self._places()]
@@ -152,9 +157,7 @@ class Page:
 
     def has_room(self, fault_id: str) -> bool:
         """Whether a fault may be armed: it has a place already, or one is free or over."""
-        now = clock.boottime()
-        there = [e for e in self.entries() if not e.not_after or e.not_after > now]
-        others = [e for e in there if e.fault_id != fault_id]
+        others = [e for e in self._not_over() if e.fault_id != fault_id]
         return len(others) < constants()["PAGE_ENTRIES"]
 
     @property
@@ -172,10 +175,7 @@ class Page:
         Those whose time is over are not among them: they count as disarmed, and leave the page.
         """
         with self._alone(self.file.fileno()):
-            now = clock.boottime()
-            return self.write(
-                change([e for e in self.entries() if not e.not_after or e.not_after > now])
-            )
+            return self.write(change(self._not_over()))
 
     def write(self, entries: Iterable[Entry]) -> int:
         """Make `entries` the only armed ones and return the new generation.

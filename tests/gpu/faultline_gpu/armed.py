@@ -74,8 +74,7 @@ def run(
 def main() -> None:
     """Run everything, a few processes at a time, and write the file after each."""
     path, _ = launch.arguments()
-    driver = Driver()
-    driver.need("cuInit", 0)
+    driver = Driver.ready()
     uuid = driver.uuid()
     table: dict[str, Any] = {"gpu": uuid, "faults": {}}
     hows = ("genuine", "injected")

@@ -24,6 +24,13 @@ class Driver:
     def __init__(self) -> None:
         self.library = ctypes.CDLL("libcuda.so.1")
 
+    @classmethod
+    def ready(cls) -> Driver:
+        """The driver library, initialised and without a context. Raises DriverError."""
+        driver = cls()
+        driver.need("cuInit", 0)
+        return driver
+
     def has(self, name: str) -> bool:
         """Whether the driver exports a function of this name."""
         return hasattr(self.library, name)

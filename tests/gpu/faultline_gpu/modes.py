@@ -11,8 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -242,19 +242,12 @@ SCENARIOS: tuple[Callable[[Bench], tuple[Any, Any]], ...] = (
 )
 
 
-@contextmanager
-def laid_out(page: Path, uuid: str) -> Iterator[Bench]:
-    """A bench whose processes end with it."""
-    with ExitStack() as stack:
-        yield Bench(page, uuid, stack)
-
-
 def row(scenario: Callable[[Bench], tuple[Any, Any]], page: Path, uuid: str) -> dict[str, Any]:
     """Run one scenario: what it is about, what was expected, what was seen."""
     found: dict[str, Any] = {"what": (scenario.__doc__ or "").strip()}
     try:
-        with laid_out(page, uuid) as bench:
-            expected, seen = scenario(bench)
+        with ExitStack() as stack:
+            expected, seen = scenario(Bench(page, uuid, stack))
     except (OSError, KeyError, TimeoutError) as error:
         return found | {"error": f"{type(error).__name__}: {error}", "held": False}
     return found | {"expected": expected, "seen": seen, "held": expected == seen}
@@ -264,8 +257,7 @@ def main() -> None:
     """Run all of them; write the file after each."""
     path, seconds = launch.arguments()
     until = time.monotonic() + seconds
-    driver = Driver()
-    driver.need("cuInit", 0)
+    driver = Driver.ready()
     uuid, table = driver.uuid(), dict[str, Any]()
     with tempfile.TemporaryDirectory(prefix="faultline-modes-") as name:
         for scenario in SCENARIOS:

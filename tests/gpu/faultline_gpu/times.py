@@ -94,8 +94,9 @@ def wave(
     microseconds. The processes start together and take turns."""
     found: list[list[dict[str, dict[str, float]]]] = [[] for _ in range(GENERATIONS)]
     running = [{v: Bench(environment[v]) for v in VARIANTS} for _ in found]
+    everyone = [bench for each in running for bench in each.values()]
     try:
-        for bench in itertools.chain.from_iterable(each.values() for each in running):
+        for bench in everyone:
             bench.read()
         for number in itertools.count():
             order = [*VARIANTS[number % 4 :], *VARIANTS[: number % 4]]
@@ -104,7 +105,7 @@ def wave(
                     return found
                 rounds.append({op: {v: benches[v].time(op) for v in order} for op in CHUNKS})
     finally:
-        for bench in itertools.chain.from_iterable(each.values() for each in running):
+        for bench in everyone:
             bench.process.kill()
             bench.process.communicate()
     return found

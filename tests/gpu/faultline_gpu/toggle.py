@@ -119,8 +119,7 @@ def main() -> None:
     """Take the samples; write the file after each kind."""
     path, seconds = launch.arguments()
     until = time.monotonic() + seconds
-    driver = Driver()
-    driver.need("cuInit", 0)
+    driver = Driver.ready()
     uuid, table = driver.uuid(), dict[str, Any]()
     with tempfile.TemporaryDirectory(prefix="faultline-toggle-") as name:
         program = Path(name) / "toggle"
