@@ -42,7 +42,9 @@ class Supervisor:
         self.cluster = cluster
         self.plans = commands(cluster)
         self.plans |= {n.name: node_command(cluster, n) for n in cluster.members}
-        self.running: dict[int, str] = {}
+        # The objects are kept: subprocess waits for children whose object is gone whenever it
+        # starts another, and an end that it has seen is one that this class never hears of.
+        self.running: dict[int, tuple[str, subprocess.Popen[bytes]]] = {}
         self.began: dict[str, float] = {}
         self.ending = False
 
@@ -64,7 +66,7 @@ class Supervisor:
                 env=environment,
                 start_new_session=True,
             )
-        self.running[child.pid] = name
+        self.running[child.pid] = name, child
         self.began[name] = time.monotonic()
         (self.cluster.folder / "run").mkdir(exist_ok=True)
         (self.cluster.folder / "run" / f"{name}.pid").write_text(str(child.pid))
@@ -79,11 +81,15 @@ class Supervisor:
                 pid, status = os.wait()
             except ChildProcessError:
                 return
-            name = self.running.pop(pid, "")
-            if name and not self.ending:
-                code = os.waitstatus_to_exitcode(status)
-                print(f"{name} ended with {code}, starting it again", flush=True)
+            if pid not in self.running:
+                continue
+            name, child = self.running.pop(pid)
+            child.returncode = os.waitstatus_to_exitcode(status)
+            if not self.ending:
+                print(f"{name} ended with {child.returncode}, starting it again", flush=True)
                 time.sleep(max(0.0, LEAST_SECONDS - (time.monotonic() - self.began[name])))
+            # The signal may have come meanwhile, and killed all that ran.
+            if not self.ending:
                 self.start(name)
 
     def _stop(self, _signal: int, _frame: object) -> None:
