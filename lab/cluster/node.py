@@ -21,6 +21,7 @@ from pathlib import Path
 
 from . import config
 from .config import CGROUP_ROOT, Cluster, Node
+from .keeper import Keeper
 
 # Folders of the node that outlive its reboot, each bound over the path of the same name.
 KEPT = ("kubelet", "containerd", "cni", "faultline", "faultline-lab", "nvsentinel")
@@ -229,14 +230,6 @@ def services(cluster: Cluster, node: Node) -> dict[str, list[str]]:
     }
 
 
-def start(name: str, command: list[str]) -> int:
-    """Start a service with its log below /var/log/lab; returns its process id."""
-    logs = Path("/var/log/lab")
-    logs.mkdir(parents=True, exist_ok=True)
-    with (logs / f"{name}.log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL).pid
-
-
 def wait_for_socket(path: Path, seconds: float = 30) -> None:
     """Wait until something accepts connections on `path`; raises TimeoutError."""
     deadline = time.monotonic() + seconds
@@ -251,22 +244,13 @@ def wait_for_socket(path: Path, seconds: float = 30) -> None:
 
 
 def run(commands: dict[str, list[str]]) -> None:
-    """Start the services, start again whichever ends, and collect orphans: we are process 1."""
-    running: dict[int, str] = {}
-    began: dict[str, float] = {}
-    for name, command in commands.items():
-        running[start(name, command)] = name
-        began[name] = time.monotonic()
+    """Start the services one after the other and look after them: we are process 1."""
+    keeper = Keeper(commands, Path("/var/log/lab"), least_seconds=1.0)
+    for name in commands:
+        keeper.start(name)
         if name == "containerd":
             wait_for_socket(SOCKET)
-    while True:
-        pid, _status = os.wait()
-        name = running.pop(pid, "")
-        if name:
-            print(f"{name} ended, starting it again", flush=True)
-            time.sleep(max(0.0, 1 - (time.monotonic() - began[name])))
-            running[start(name, commands[name])] = name
-            began[name] = time.monotonic()
+    keeper.keep()
 
 
 def main() -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from lab_plans import cluster
 
-from lab.cluster import supervisor
 from lab.cluster.supervisor import Supervisor
 
 FORK = multiprocessing.get_context("fork")
@@ -36,16 +35,16 @@ def eventually(folder: Path, name: str, other_than: int = 0) -> int:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, ForkProcess]]:
-    """The folder and the process of a supervisor of one process that always ends and one that stays.
+def run(tmp_path: Path) -> Iterator[tuple[Path, ForkProcess]]:
+    """Folder and process of a supervisor of one process that always ends and one that stays.
 
     The first is nearly always waiting to be started again.
     """
     plan = cluster(state=str(tmp_path), nodes=0)
     plan.folder.mkdir()
-    monkeypatch.setattr(supervisor, "LEAST_SECONDS", 0.5)
     subject = Supervisor(plan)
-    subject.plans = {STAYER: ["sleep", "600"], QUITTER: ["false"]}
+    subject.least_seconds = 0.5
+    subject.commands = {STAYER: ["sleep", "600"], QUITTER: ["false"]}
     process = FORK.Process(target=subject.run)
     process.start()
     yield plan.folder, process

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps named processes running: for the supervisor of a cluster and for process 1 of a node."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+
+class Keeper:
+    """Starts again whichever process ends, and collects what nobody else waits for.
+
+    `commands` has a command line by name, `logs` is the folder of their logs, `least_seconds` the
+    shortest time from one start of a process to its next, `options` go to subprocess.Popen.
+    """
+
+    def __init__(
+        self, commands: dict[str, list[str]], logs: Path, least_seconds: float, **options: Any
+    ) -> None:
+        self.commands = commands
+        self.logs = logs
+        self.least_seconds = least_seconds
+        self.options = options
+        # The objects are kept: subprocess waits for children whose object is gone whenever it
+        # starts another, and an end that it has seen is one that this class never hears of.
+        self.running: dict[int, tuple[str, subprocess.Popen[bytes]]] = {}
+        self.began: dict[str, float] = {}
+        self.ending = False
+
+    def start(self, name: str) -> int:
+        """Start one process; returns its id."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        with (self.logs / f"{name}.log").open("ab") as log:
+            child = subprocess.Popen(
+                self.commands[name],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                **self.options,
+            )
+        self.running[child.pid] = name, child
+        self.began[name] = time.monotonic()
+        if self.ending:
+            # Stopped after the look at it and before the process was on the list.
+            child.kill()
+        return child.pid
+
+    def keep(self) -> None:
+        """Look after what was started until all of it was stopped."""
+        while self.running:
+            # Not collected before it is off the list: what is on the list can always be killed.
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            assert ended
+            if ended.si_pid not in self.running:
+                os.waitpid(ended.si_pid, 0)
+                continue
+            name, child = self.running.pop(ended.si_pid)
+            child.wait()
+            if not self.ending:
+                print(f"{name} ended with {child.returncode}, starting it again", flush=True)
+                time.sleep(max(0.0, self.least_seconds - (time.monotonic() - self.began[name])))
+            # It may have been stopped meanwhile.
+            if not self.ending:
+                self.start(name)
+
+    def stop(self) -> None:
+        """Kill what runs and start nothing any more."""
+        self.ending = True
+        for pid in self.running:
+            os.kill(pid, signal.SIGKILL)
