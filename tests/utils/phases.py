@@ -26,7 +26,7 @@ def _settings(name: str) -> dict[str, Any]:
 
 PHASES = {phase["number"]: phase for phase in _settings("phases")["drill_phases"]}
 # Regular expression for what a client sees of an engine whose CUDA calls fail.
-ENGINE_ERROR = str(_settings("defaults")["drill_failure_error"])
+ENGINE_ERROR = str(_settings("defaults")["__drill_engine_error"])
 
 
 class Phase:

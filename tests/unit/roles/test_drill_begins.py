@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,33 @@ def test_an_xid_from_a_command_line_is_recorded_as_a_number(
 def test_a_diagnosis_must_know_of_which_drill() -> None:
     with pytest.raises(FaultlineError, match=r"^Say which drill is meant by its namespace"):
         asyncio.run(Roles().playbook("diagnose"))
+
+
+def test_an_inventory_says_where_results_go_and_what_namespaces_are_called(
+    tmp_path: Path,
+) -> None:
+    told = {"drill_results_dir": f"{tmp_path}/runs", "drill_namespace_prefix": "nightly"}
+    inventory = tmp_path / "inventory"
+    (inventory / "group_vars").mkdir(parents=True)
+    (inventory / "group_vars/all.yml").write_text(yaml.safe_dump(told))
+    local = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+    }
+    hosts = {"all": {"hosts": {"localhost": local}}}
+    (inventory / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    seen = ["__drill_results_dir", "__drill_namespace_prefix", "__drill_failure_error"]
+    facts = {name.removeprefix("__"): f"{{{{ {name} }}}}" for name in seen}
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars_files": [str(TREE / "playbooks/vars/defaults.yml")],
+        "tasks": [{"ansible.builtin.copy": {"dest": f"{tmp_path}/seen", "content": facts}}],
+    }
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    command = ["ansible-playbook", "-i", str(inventory), str(tmp_path / "play.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TREE)
+    assert done.returncode == 0, done.stdout
+    found = json.loads((tmp_path / "seen").read_text())
+    assert found.pop("drill_failure_error").startswith("HTTP 500|")
+    assert found == told
