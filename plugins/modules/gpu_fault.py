@@ -18,8 +18,9 @@ description:
 options:
   state:
     description:
-      - V(absent) ends and removes the fault O(name), or all faults of O(run_id). It waits until
-        the agents have let them go, but for no agent whose node has left the cluster.
+      - V(absent) ends and removes the fault O(name), or all faults of O(run_id), or with
+        O(delete_all) all there are. It waits until the agents have let them go, but for no agent
+        whose node has left the cluster.
     type: str
     choices: [present, absent]
     default: present
@@ -27,9 +28,14 @@ options:
     description: Name of the fault; made from run id, XID and node when not given.
     type: str
   run_id:
-    description: Run that the fault belongs to. It stands in the kernel log line.
+    description:
+      - Run that the fault belongs to. It stands in the kernel log line. Required unless
+        O(delete_all).
     type: str
-    required: true
+  delete_all:
+    description: With O(state=absent), end and remove the faults of all runs.
+    type: bool
+    default: false
   xid:
     description: XID, 1 to 1000.
     type: int
@@ -211,9 +217,9 @@ def armed(faults: Iterable[Obj]) -> bool:
     return any(((f.get("status") or {}).get("cuda") or {}).get("armed") for f in faults)
 
 
-def of_run(run_id: str, name: str | None = None) -> Kind:
-    """The faults of a run, or the one of that name."""
-    label = f"faultline.dev/run={run_id}"
+def of_run(run_id: str | None, name: str | None = None) -> Kind:
+    """The faults of a run, or the one of that name; without a run those of all."""
+    label = f"faultline.dev/run={run_id}" if run_id else None
     return Kind(FAULT.api_version, FAULT.kind, name=name, label_selector=label)
 
 
@@ -258,6 +264,8 @@ def refuse_over(name: str, status: Obj) -> None:
 def present(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     """Create the fault unless it is there, and wait for the evidence."""
     p = module.params
+    if p["delete_all"]:
+        raise FaultlineError("delete_all ends faults: it goes with state=absent.")
     check(p)
     name = p["name"] or name_of(p)
     wanted, before = spec_of(p), cluster.get(FAULT, name)
@@ -313,7 +321,7 @@ def absent(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     p = module.params
     if not cluster.has(FAULT):
         return {"removed": []}
-    mine = of_run(p["run_id"], p["name"])
+    mine = of_run(None) if p["delete_all"] else of_run(p["run_id"], p["name"])
     faults = cluster.list(mine)
     found = [fault["metadata"]["name"] for fault in faults]
     diff = {"before": {"faults": found}, "after": {"faults": []}}
@@ -335,7 +343,13 @@ def absent(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
 
 def work(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     """Do what the options say."""
-    return (present if module.params["state"] == "present" else absent)(module, cluster)
+    p = module.params
+    if not p["run_id"] and not p["delete_all"]:
+        raise FaultlineError(
+            "missing required arguments: run_id, which must not be empty; or delete_all with "
+            "state=absent, for the faults of all runs."
+        )
+    return (present if p["state"] == "present" else absent)(module, cluster)
 
 
 def main() -> None:
@@ -344,7 +358,8 @@ def main() -> None:
         {
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "name": {"type": "str"},
-            "run_id": {"type": "str", "required": True},
+            "run_id": {"type": "str"},
+            "delete_all": {"type": "bool", "default": False},
             "xid": {"type": "int"},
             "node": {"type": "str"},
             "gpu_index": {"type": "int"},

@@ -51,6 +51,26 @@ def test_a_fault_of_a_node_that_is_there_waits_for_its_agent(held: Api, run: Run
     assert left["metadata"]["finalizers"] == [AGENT]
 
 
+def test_the_faults_of_all_runs_end_at_once(held: Api, run: Run) -> None:
+    held.put(fault("c", {"xid": 48, "node": "vanished"}, ACTIVE, run="run-2"))
+    every = ABSENT | {"run_id": None, "delete_all": True, "timeout": 0.2}
+    assert run(gpu_fault, check=True, **every)["removed"] == ["a", "b", "c"]
+    assert "the agent has not ended a yet" in run(gpu_fault, **every)["msg"]
+    (left,) = held.all("GPUFault")
+    held.put(left | {"metadata": left["metadata"] | {"finalizers": []}})
+    assert run(gpu_fault, **every)["changed"] is False
+    assert held.all("GPUFault") == []
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_without_a_run_nothing_is_made_or_ended(held: Api, run: Run, state: str) -> None:
+    result = run(gpu_fault, state=state, xid=79, node="there", gpu_index=0)
+    assert "run_id" in result["msg"]
+    all_of = run(gpu_fault, state="present", delete_all=True, xid=79, node="there", gpu_index=0)
+    assert all_of["msg"] == "delete_all ends faults: it goes with state=absent."
+    assert [f["metadata"]["name"] for f in held.all("GPUFault")] == ["a", "b"]
+
+
 def test_only_what_the_agent_holds_is_let_go(held: Api, run: Run) -> None:
     (made,) = [f for f in held.all("GPUFault") if f["metadata"]["name"] == "b"]
     made["metadata"]["finalizers"] = [OTHERS, AGENT]
