@@ -23,6 +23,7 @@ from urllib3.exceptions import HTTPError
 from . import auth, clock, profiles
 from .cuda_effect import refused
 from .kube import DRILL_LABEL, ENDED, FAULT, GROUP_VERSION, HOST, NODE_LABEL, RUN_LABEL, Kube, Obj
+from .limits import may_hurt, phase_of
 
 NAME = "fault-injection-api"
 LONGEST_LABEL = 63
@@ -151,7 +152,10 @@ def fault_object(xid: int, wanted: Inject) -> Obj:
 
 
 def create(kube: Any, body: Obj) -> Obj:
-    """Create a fault; one of the same name and content is that fault already, else HTTP 409."""
+    """Create a fault; one of the same name and content is that fault already.
+
+    Raises HTTPException, 409, when that one is over or of other content: it would not hurt.
+    """
     name = body["metadata"]["name"]
     try:
         made: Obj = kube.create(body)
@@ -162,6 +166,10 @@ def create(kube: Any, body: Obj) -> Obj:
         names = {*body["spec"], "cuda"}
         if any((found["spec"].get(n) or None) != (body["spec"].get(n) or None) for n in names):
             raise HTTPException(409, f"there is another fault {name}: end it first") from error
+        if phase_of(found) in ENDED:
+            raise HTTPException(
+                409, f"the fault {name} is over: delete it, or give another fault_id"
+            ) from error
         return dict(found)
     return made
 
@@ -175,8 +183,7 @@ def refuse_unmarked(kube: Any, node: str, most_nodes: int) -> None:
         raise HTTPException(
             403, f"node {node} must not be hurt; label it {DRILL_LABEL}=allowed to allow it"
         )
-    live = [f for f in kube.list(FAULT) if (f.get("status") or {}).get("phase") not in ENDED]
-    nodes = {f["spec"]["node"] for f in live} - {node}
+    nodes = {f["spec"]["node"] for f in kube.list(FAULT) if may_hurt(f)} - {node}
     if len(nodes) >= most_nodes:
         raise HTTPException(
             409, f"faults are active on {', '.join(sorted(nodes))}; at most {most_nodes} at a time"

@@ -246,6 +246,12 @@ class Faults:
                 "fault_service_allow_genuine=true to allow it",
             )
 
+    def _pod_or_refused(self, uid: str) -> None:
+        """Refuse a pod that the node does not have: the fault would hit nobody."""
+        here = self.kube.list("Pod", "v1", field_selector=f"spec.nodeName={self.node.name}")
+        if uid not in (pod["metadata"]["uid"] for pod in here):
+            raise Refused("PodNotFound", f"{self.node.name} has no pod with the UID {uid}")
+
     def _user(self, target: Obj, gpu_uuid: str) -> tuple[int | None, str | None]:
         """Number and name of the process for the kernel line: the target, else one that uses it."""
         if target.get("pid"):
@@ -307,6 +313,8 @@ class Faults:
             return None
         cuda, process = spec.get("cuda") or {}, InNamespace()
         target = cuda.get("target") or {}
+        if target.get("podUID"):
+            self._pod_or_refused(target["podUID"])
         if target.get("pid"):
             try:
                 process = locate(target["pid"], target.get("podUID") or "", self.node.proc)

@@ -44,14 +44,28 @@ def kernel_boot_id(proc: Path) -> str:
     return ""
 
 
+def may_hurt(fault: Obj) -> bool:
+    """Whether a fault is under way or may still begin.
+
+    One whose time is over hurts nobody, even if no agent is there to say so: its node may have left
+    the cluster. The page has the same deadline.
+    """
+    if phase_of(fault) in ENDED:
+        return False
+    if ends := (fault.get("status") or {}).get("endsAt"):
+        over = clock.seconds(ends)
+    else:
+        made = fault["metadata"]["creationTimestamp"]
+        over = clock.seconds(made) + fault["spec"]["durationSeconds"]
+    return time.time() <= over + CLOCK_SKEW
+
+
 def refuse_too_many(faults: Iterable[Obj], node: str, most: int) -> None:
     """Raise Refused when the agents of `most` nodes beside `node` have accepted faults."""
     others = {
         f["spec"]["node"]
         for f in faults
-        if f["spec"]["node"] != node
-        and (f.get("status") or {}).get("endsAt")
-        and phase_of(f) not in ENDED
+        if f["spec"]["node"] != node and (f.get("status") or {}).get("endsAt") and may_hurt(f)
     }
     if len(others) >= most:
         raise Refused(

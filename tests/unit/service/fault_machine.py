@@ -13,6 +13,7 @@ from faultline_service.faults import Faults, Node
 from faultline_service.page import Page
 
 UUID = "GPU-11111111-2222-3333-4444-555555555555"
+POD_UID = "9d249f14-4b37-4b66-a3d1-6515ff5199fe"
 
 
 class FakeKube:
@@ -21,13 +22,17 @@ class FakeKube:
     def __init__(self) -> None:
         self.faults: dict[str, dict[str, Any]] = {}
         self.labels = {"faultline.dev/drill": "allowed"}
+        self.pods = [POD_UID]
 
     def get(self, kind: str, name: str, api_version: str = "") -> dict[str, Any] | None:
         if kind == "Node":
             return {"metadata": {"name": name, "labels": self.labels}}
         return self.faults.get(name)
 
-    def list(self, kind: str) -> list[dict[str, Any]]:
+    def list(self, kind: str, api_version: str = "", **selectors: str) -> list[dict[str, Any]]:
+        if kind == "Pod":
+            assert selectors == {"field_selector": "spec.nodeName=gpu-node-1"}
+            return [{"metadata": {"uid": uid}} for uid in self.pods]
         return list(self.faults.values())
 
     def patch(

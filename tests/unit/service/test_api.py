@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from faultline_service import clock
 from faultline_service.api import Inject, create_app, fault_object
 from kubernetes.client import ApiException
 
@@ -42,6 +44,9 @@ class FakeKube:
             return {"status": {"allowed": body["spec"]["user"] == "good"}}
         if body["metadata"]["name"] in self.faults:
             raise ApiException(status=409, reason="AlreadyExists")
+        # What the API server adds of itself.
+        body["metadata"]["creationTimestamp"] = clock.stamp()
+        body["spec"].setdefault("durationSeconds", 900)
         self.faults[body["metadata"]["name"]] = body
         return body
 
@@ -127,6 +132,26 @@ def test_faults_on_a_second_node_wait_until_the_first_is_over(
     assert first in kube.faults
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_fault_whose_time_is_over_does_not_count_even_if_no_agent_is_left_to_say_so(
+    client: TestClient, kube: FakeKube, accepted: bool
+) -> None:
+    name = client.post(INJECT, json=body(duration=60), headers=GOOD).json()["fault_id"]
+    fault = kube.faults[name]
+
+    def ago(seconds: float) -> None:
+        then = time.time() - seconds
+        fault["metadata"]["creationTimestamp"] = clock.stamp(then)
+        if accepted:
+            fault["status"] = {"phase": "Active", "endsAt": clock.stamp(then + 60)}
+
+    # Clocks of nodes may differ by a minute.
+    ago(110)
+    assert client.post(INJECT, json=body("gpu-node-2"), headers=GOOD).status_code == 409
+    ago(130)
+    assert client.post(INJECT, json=body("gpu-node-2"), headers=GOOD).status_code == 200
+
+
 def test_a_fault_is_an_object_with_target_run_and_duration(
     client: TestClient, kube: FakeKube
 ) -> None:
@@ -156,6 +181,17 @@ def test_the_same_request_twice_is_one_fault_and_another_of_its_name_is_refused(
     assert other.status_code == 409
     assert "end it first" in other.json()["detail"]
     assert list(kube.faults) == ["mine"]
+
+
+@pytest.mark.parametrize("phase", ["Recovered", "Failed"])
+def test_a_fault_that_is_over_is_not_answered_as_if_it_had_been_injected(
+    client: TestClient, kube: FakeKube, phase: str
+) -> None:
+    client.post(INJECT, json=body(fault_id="mine"), headers=GOOD)
+    kube.faults["mine"]["status"] = {"phase": phase}
+    again = client.post(INJECT, json=body(fault_id="mine"), headers=GOOD)
+    assert again.status_code == 409
+    assert "mine is over" in again.json()["detail"]
 
 
 @pytest.mark.parametrize("xid", [0, 1001])

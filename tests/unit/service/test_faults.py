@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fault_machine import POD_UID as POD
 from fault_machine import UUID, Machine
 from faultline_service import clock
 
@@ -121,9 +122,10 @@ def test_a_fault_that_was_written_past_the_api_is_refused_while_another_node_is_
     assert (machine.lines, machine.armed) == ([], [])
     status["phase"] = "Recovered"
     assert machine.fault("later")["status"]["phase"] == "Active"
-
-
-POD = "9d249f14-4b37-4b66-a3d1-6515ff5199fe"
+    # Its agent may have gone with its node, and nobody says that it is over.
+    over = {"phase": "Active", "endsAt": clock.stamp(time.time() - 120)}
+    machine.agent.cache.objects["u"] = {"spec": elsewhere, "status": over}
+    assert machine.fault("last")["status"]["phase"] == "Active"
 
 
 def process(machine: Machine, pid: int, inside: int, pod: str = POD) -> int:
@@ -166,6 +168,21 @@ def test_a_process_that_is_not_there_or_of_another_pod_is_refused(machine: Machi
     theirs = machine.fault("b", cuda={"target": {"pid": 4712, "podUID": POD}})["status"]
     assert (theirs["reason"], machine.armed) == ("ProcessNotFound", [])
     assert POD in theirs["message"]
+
+
+def test_a_pod_that_the_node_does_not_have_is_refused_before_the_line(machine: Machine) -> None:
+    machine.kube.pods = []
+    status = machine.fault(cuda={"target": {"podUID": POD}})["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", "PodNotFound")
+    assert (machine.lines, machine.armed) == ([], [])
+    assert f"gpu-node-1 has no pod with the UID {POD}" in status["message"]
+
+
+def test_a_fault_stays_armed_when_its_pod_goes(machine: Machine) -> None:
+    machine.fault(cuda={"target": {"podUID": POD}})
+    machine.kube.pods = []
+    machine.start().look("f")
+    assert machine.armed == ["f"]
 
 
 def test_a_mig_instance_is_what_the_entry_names_and_its_gpu_what_the_line_names(
