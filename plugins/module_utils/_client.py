@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from . import _access, _refusals
@@ -107,12 +108,20 @@ class Cluster:
             ) from error
 
     def has(self, kind: Kind) -> bool:
-        """Whether the cluster knows the kind."""
+        """Whether the cluster knows the kind.
+
+        Asks it: the client keeps on disk what a cluster of this address has once known.
+        """
         try:
-            self.resource(kind)
+            resource = self.resource(kind)
         except FaultlineError:
             return False
-        return True
+        try:
+            return self._call(f"list {kind}", True, resource.get, limit=1) is not None
+        except FaultlineError as error:
+            if error.details["status"] == HTTPStatus.FORBIDDEN:
+                return True
+            raise
 
     def _call(self, what: str, missing_ok: bool, call: Any, **arguments: Any) -> Obj | None:
         from kubernetes.client import ApiException

@@ -128,6 +128,11 @@ class Resource:
     def get(self, name: str | None = None, namespace: str | None = None, **select: Any) -> Answer:
         if name:
             return Answer(self.shown(self.api.one(self.kind, name, namespace)))
+        if select.pop("limit", None):
+            # Only looks whether the kind is served.
+            if self.kind in self.api.refuses_looks:
+                raise refusal(self.api.refuses_looks[self.kind], "refused")
+            return Answer({"items": []})
         self.api.listed(self.kind)
         found = [o for o in self.api.all(self.kind) if matches(o, namespace, **select)]
         # An API server leaves kind and version out of a list's items.
@@ -203,6 +208,8 @@ class Api:
         self.deletes: Callable[[Object], None] = self.remove
         # Errors that the next LISTs of a kind answer with, and what they wait for before they do.
         self.errors: dict[str, Iterator[Exception]] = {}
+        # Status with which a look whether a kind is served is answered.
+        self.refuses_looks: dict[str, int] = {}
         self.gates: dict[str, threading.Event] = {}
         self._news = threading.Condition()
         self._broken: Exception | None = None

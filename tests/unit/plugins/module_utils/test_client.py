@@ -58,6 +58,22 @@ def test_a_kind_that_the_cluster_does_not_know_is_told_and_can_be_asked_for(api:
         cluster.list(client.HOST)
 
 
+def test_a_kind_that_was_removed_is_not_known_although_the_client_remembers_it(api: Api) -> None:
+    api.refuses_looks["GPUHost"] = 404
+    assert not api.cluster().has(client.HOST)
+
+
+def test_a_kind_that_one_may_not_list_is_known_all_the_same(api: Api) -> None:
+    api.refuses_looks["GPUHost"] = 403
+    assert api.cluster().has(client.HOST)
+
+
+def test_a_cluster_in_trouble_does_not_say_that_it_knows_no_such_kind(api: Api) -> None:
+    api.refuses_looks["GPUHost"] = 500
+    with pytest.raises(FaultlineError, match="Cannot list GPUHost"):
+        api.cluster().has(client.HOST)
+
+
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
