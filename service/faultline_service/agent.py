@@ -12,11 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from .faults import Faults, Node
+from .faults import Faults
 from .host import Reporter, pod_names
 from .kube import Cache, Kube
 from .page import Page
 from .processes import Processes
+from .target import Node
 
 STATE = Path("/var/lib/faultline")
 READY = Path("/tmp/faultline-agent-ready")

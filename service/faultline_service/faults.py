@@ -14,17 +14,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from . import clock, gpus, kernel_line
-from .cuda_effect import InNamespace, Moment, entry_of, locate, refused
-from .kube import DRILL_LABEL, ENDED, FAULT, FINALIZER, Cache, Kube, Obj
+from .kube import ENDED, FAULT, FINALIZER, Cache, Kube, Obj
 from .limits import Refused, kernel_boot_id, left, phase_of, refuse_late, refuse_too_many
-from .page import Entry, Page, pack
+from .page import Entry, Page
 from .processes import program_name
-from .profiles import Profile, profile
+from .profiles import profile
+from .target import Node, entry_for, refuse_impossible, refuse_unmarked
 
 log = logging.getLogger("faultline.faults")
 JOURNAL_SECONDS = 15.0
@@ -32,19 +30,6 @@ JOURNAL_SECONDS = 15.0
 
 class Gone(Exception):
     """The object of a fault is not there any more."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """What the agent touches on its node."""
-
-    name: str
-    driver: Path = Path("/host/proc/driver/nvidia")
-    journal: Path = Path("/host/var/log/journal")
-    kmsg: Path = Path("/dev/kmsg")
-    proc: Path = Path("/proc")
-    most_nodes: int = 1
-    allow_genuine: bool = False
 
 
 class Faults:
@@ -191,7 +176,7 @@ class Faults:
                 refuse_too_many(self.kube.list(FAULT), self.node.name, self.node.most_nodes)
             waits = phase_of(fault) != "Active" or not self._armed(fault)
             # Before the line, which costs the node: what cannot be armed is refused here.
-            entry = self._entry(fault, status) if waits else None
+            entry = entry_for(fault, status, self.node, self.kube, self.page) if waits else None
             if "kernelLog" in fault["spec"]["effects"]:
                 self._kernel_log(fault, status)
             if waits and self._over_meanwhile(name):
@@ -207,12 +192,7 @@ class Faults:
     def _accept(self, fault: Obj) -> Obj:
         """Fix target and deadline, once: a later agent goes on with these."""
         spec, name = fault["spec"], fault["metadata"]["name"]
-        node = self.kube.get("Node", self.node.name, "v1") or {}
-        if (node.get("metadata", {}).get("labels") or {}).get(DRILL_LABEL) != "allowed":
-            raise Refused(
-                "NodeNotAllowed",
-                f"node {self.node.name} must not be hurt; label it {DRILL_LABEL}=allowed to allow",
-            )
+        refuse_unmarked(self.kube.get("Node", self.node.name, "v1") or {}, self.node.name)
         # The API has asked this too; an object may have been written without it.
         refuse_too_many(self._known(), self.node.name, self.node.most_nodes)
         refuse_late(fault)
@@ -221,7 +201,7 @@ class Faults:
         except LookupError as error:
             raise Refused("GpuNotFound", str(error)) from error
         facts, now = profile(spec["xid"]), time.time()
-        self._possible_or_refused(facts, spec.get("cuda") or {})
+        refuse_impossible(facts, spec.get("cuda") or {}, self.node)
         status: Obj = {
             "phase": "Pending",
             "observedGeneration": fault["metadata"]["generation"],
@@ -234,23 +214,6 @@ class Faults:
         }
         self._patch(name, status)
         return status
-
-    def _possible_or_refused(self, facts: Profile, cuda: Obj) -> None:
-        """Refuse what cannot be, and a genuine fault that was not allowed."""
-        if why := refused(facts, cuda):
-            raise Refused("NotPossible", why)
-        if cuda.get("mode") == "genuine" and not self.node.allow_genuine:
-            raise Refused(
-                "GenuineNotAllowed",
-                f"the agent of {self.node.name} must not let GPUs really fault; set "
-                "fault_service_allow_genuine=true to allow it",
-            )
-
-    def _pod_or_refused(self, uid: str) -> None:
-        """Refuse a pod that the node does not have: the fault would hit nobody."""
-        here = self.kube.list("Pod", "v1", field_selector=f"spec.nodeName={self.node.name}")
-        if uid not in (pod["metadata"]["uid"] for pod in here):
-            raise Refused("PodNotFound", f"{self.node.name} has no pod with the UID {uid}")
 
     def _user(self, target: Obj, gpu_uuid: str) -> tuple[int | None, str | None]:
         """Number and name of the process for the kernel line: the target, else one that uses it."""
@@ -302,37 +265,6 @@ class Faults:
         wanted = (fault.get("status", {}).get("cuda") or {}).get("armed")
         name = fault["metadata"]["name"]
         return not wanted or any(e.fault_id == name for e in self.page.entries())
-
-    def _entry(self, fault: Obj, status: Obj) -> Entry | None:
-        """The page entry of a fault that is to have one.
-
-        Raises Refused when its target is not there, or the page cannot take it.
-        """
-        spec, name = fault["spec"], fault["metadata"]["name"]
-        if "cuda" not in spec["effects"]:
-            return None
-        cuda, process = spec.get("cuda") or {}, InNamespace()
-        target = cuda.get("target") or {}
-        if target.get("podUID"):
-            self._pod_or_refused(target["podUID"])
-        if target.get("pid"):
-            try:
-                process = locate(target["pid"], target.get("podUID") or "", self.node.proc)
-            except LookupError as error:
-                raise Refused("ProcessNotFound", str(error)) from error
-        when = Moment(clock.seconds(status["injectedAt"]), clock.seconds(status["endsAt"]))
-        branch = gpus.driver_branch(self.node.driver)
-        uuid = status["gpu"]["uuid"]
-        made = entry_of(name, profile(spec["xid"]), uuid, when, cuda, branch, process)
-        ends = min(made.not_after, status.get("endsAtBoottime") or made.not_after)
-        entry = replace(made, not_after=max(1, ends))
-        try:
-            pack(entry)
-        except ValueError as error:
-            raise Refused("NotPossible", str(error)) from error
-        if entry.classes and not self.page.has_room(name):
-            raise Refused("PageFull", "the page of the node has no room for another fault")
-        return entry
 
     def _arm(self, fault: Obj, entry: Entry | None) -> None:
         name = fault["metadata"]["name"]

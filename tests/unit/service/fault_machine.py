@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from faultline_service import clock, kernel_line
-from faultline_service.faults import Faults, Node
+from faultline_service.faults import Faults
 from faultline_service.page import Page
+from faultline_service.target import Node
 
 UUID = "GPU-11111111-2222-3333-4444-555555555555"
 POD_UID = "9d249f14-4b37-4b66-a3d1-6515ff5199fe"
