@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def test_an_inventory_says_where_results_go_and_what_namespaces_are_called(
         "tasks": [{"ansible.builtin.copy": {"dest": f"{tmp_path}/seen", "content": facts}}],
     }
     (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
-    command = ["ansible-playbook", "-i", str(inventory), str(tmp_path / "play.yml")]
+    program = str(Path(sys.executable).parent / "ansible-playbook")
+    command = [program, "-i", str(inventory), str(tmp_path / "play.yml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TREE)
     assert done.returncode == 0, done.stdout
     found = json.loads((tmp_path / "seen").read_text())
