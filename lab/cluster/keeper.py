@@ -45,8 +45,9 @@ class Keeper:
         self.running[child.pid] = name, child
         self.began[name] = time.monotonic()
         if self.ending:
-            # Stopped after the look at it and before the process was on the list.
-            child.kill()
+            # Stopped after the look at it and before the process was on the list. Not by the
+            # object, which would collect one that has ended: keep() would wait for it for ever.
+            os.kill(child.pid, signal.SIGKILL)
         return child.pid
 
     def keep(self) -> None:
