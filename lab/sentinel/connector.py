@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from typing import Any
 
-from ..kube import Kube, Obj
+from ..kube import Kube, Obj, Work
 from .events import HEALTH_EVENT, mark, stamp
 from .parse import AGENT, HEALTHY, condition_text
 
@@ -101,6 +100,25 @@ class Connector:
     def __init__(self, kube: Kube, node: str) -> None:
         self.kube, self.node = kube, node
         self.handled: set[str] = set()
+        self.work = Work(self.look)
+
+    def run(self) -> None:
+        """Work for ever."""
+        self.kube.follow(*HEALTH_EVENT, self._event)
+        self.work.run()
+
+    def _event(self, op: str, found: Obj) -> None:
+        if op == "DELETED":
+            self.handle(op, found)
+        elif found["spec"]["nodeName"] == self.node:
+            # Not written here: what cannot be written now would not come a second time.
+            self.work.add(found["metadata"]["name"])
+
+    def look(self, name: str) -> None:
+        """Handle an event as it is now."""
+        found = self.kube.get(*HEALTH_EVENT, name)
+        if found:
+            self.handle("MODIFIED", found)
 
     def handle(self, op: str, found: Obj) -> None:
         """Write what an event means; each event once."""
@@ -143,6 +161,5 @@ class Connector:
 
 
 def run(kube: Kube) -> None:
-    """Handle events for ever."""
-    kube.follow(*HEALTH_EVENT, Connector(kube, os.environ["NODE_NAME"]).handle)
-    threading.Event().wait()
+    """Work for ever; raises what keeps it from beginning, so that the pod is started again."""
+    Connector(kube, os.environ["NODE_NAME"]).run()

@@ -65,8 +65,13 @@ class Monitor:
 
     def save(self) -> None:
         """Keep the place for the next process."""
-        self.files.state.parent.mkdir(parents=True, exist_ok=True)
-        self.files.state.write_text(json.dumps(self.state))
+        state = self.files.state
+        state.parent.mkdir(parents=True, exist_ok=True)
+        # By a rename: whoever reads or is killed meanwhile finds the old place or the new one. A
+        # monitor that finds none reports everything as healed and takes its place anew.
+        draft = state.with_name(f"{state.name}.new")
+        draft.write_text(json.dumps(self.state))
+        draft.replace(state)
 
     def start(self) -> None:
         """After a reboot everything counts as healed: one healthy event for each check."""
