@@ -28,12 +28,12 @@ def prepare(node: str, gpus: list[Gpu]) -> None:
     for gpu in gpus:
         folder = proc / "nvidia/gpus" / gpu.pci
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "information").write_text(gpu.information())
+        put(folder / "information", gpu.information())
     version = f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {DRIVER}  Release Build\n"
-    (proc / "nvidia/version").write_text(version)
+    put(proc / "nvidia/version", version)
     folder = NODE / LAB / "gpus"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "gpus.tsv").write_text(table(gpus))
+    put(folder / "gpus.tsv", table(gpus))
     driver = NODE / LAB / "driver"
     driver.mkdir(parents=True, exist_ok=True)
     for library in LIBRARIES.glob("*.so.1"):
@@ -42,7 +42,14 @@ def prepare(node: str, gpus: list[Gpu]) -> None:
         (driver / f".{library.name}.new").replace(driver / library.name)
     target = NODE / METADATA
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(metadata(node, gpus), indent=1))
+    put(target, json.dumps(metadata(node, gpus), indent=1))
+
+
+def put(path: Path, text: str) -> None:
+    """Write a file by a rename: drivers, detectors and agents read it whenever they like."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.write_text(text)
+    draft.replace(path)
 
 
 def _is_tmpfs() -> bool:
