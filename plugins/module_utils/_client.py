@@ -151,7 +151,9 @@ class Cluster:
                 ) from error
             except HTTPError as error:
                 raise FaultlineError(
-                    f"Cannot {what}: the API server does not answer ({innermost(error)})."
+                    f"Cannot {what}: the API server does not answer ({innermost(error)}).",
+                    status=0,
+                    said="",
                 ) from error
             return found
 

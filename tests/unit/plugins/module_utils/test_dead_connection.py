@@ -78,12 +78,14 @@ def test_a_call_that_is_never_answered_ends_with_a_sentence(
     said: list[str] = []
 
     def ask() -> None:
-        with pytest.raises(FaultlineError) as error:
-            cluster.list(FAULT)
-        said.append(str(error.value))
+        for call in (cluster.list, cluster.has):
+            with pytest.raises(FaultlineError) as error:
+                call(FAULT)
+            said.append(str(error.value))
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(5)
-    assert said
-    assert said[0].startswith("Cannot list GPUFault: the API server does not answer (")
+    assert len(said) == 2
+    for text in said:
+        assert text.startswith("Cannot list GPUFault: the API server does not answer (")
