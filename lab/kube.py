@@ -19,7 +19,7 @@ log = logging.getLogger("lab.kube")
 
 
 # Seconds after which the API server ends a watch.
-WATCH = 60
+WATCH = 300
 # Seconds. A connection can die without a word: one that is silent for longer than a watch is dead.
 CONNECT, SILENCE = 5.0, WATCH + 15.0
 

@@ -108,16 +108,17 @@ class Connector:
         self.work.run()
 
     def _event(self, op: str, found: Obj) -> None:
+        name = found["metadata"]["name"]
         if op == "DELETED":
             self.handle(op, found)
-        elif found["spec"]["nodeName"] == self.node:
+        elif found["spec"]["nodeName"] == self.node and name not in self.handled:
             # Not written here: what cannot be written now would not come a second time.
-            self.work.add(found["metadata"]["name"])
+            self.work.add(self.node)
 
-    def look(self, name: str) -> None:
-        """Handle an event as it is now."""
-        found = self.kube.get(*HEALTH_EVENT, name)
-        if found:
+    def look(self, _node: str) -> None:
+        """Handle the node's events in their order: a refused one must not come after its end."""
+        events = self.kube.list(*HEALTH_EVENT)
+        for found in sorted(events, key=lambda e: str(e["metadata"]["name"])):
             self.handle("MODIFIED", found)
 
     def handle(self, op: str, found: Obj) -> None:

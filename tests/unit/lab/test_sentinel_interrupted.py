@@ -28,7 +28,7 @@ class Faltering(Cluster):
     """An API server that refuses one patch, number `refused` from 1, as while its store is away."""
 
     def __init__(self, *objects: Object, refused: int = 0) -> None:
-        self.refused, self.patches, self.marked = refused, 0, threading.Event()
+        self.refused, self.patches, self.marked = refused, 0, threading.Semaphore(0)
         super().__init__(*objects)
 
     def follow(self, _version: str, kind: str, handler: Callable[[str, Object], None]) -> None:
@@ -43,13 +43,13 @@ class Faltering(Cluster):
             raise ApiException(status=500, reason="etcdserver: request timed out")
         done = super().patch(_version, kind, name, change)
         if kind == "HealthEvent":
-            self.marked.set()
+            self.marked.release()
         return done
 
-    def settled(self, component: Any) -> Object:
-        """The status of the event once the component has written one."""
+    def settled(self, component: Any, marks: int = 1) -> Object:
+        """The status of the last event once the component has marked so many."""
         threading.Thread(target=component.run, daemon=True).start()
-        assert self.marked.wait(LIMIT), self.log
+        assert all(self.marked.acquire(timeout=LIMIT) for _ in range(marks)), self.log
         found: Object = self.list("", "HealthEvent")[-1]["status"]
         return found
 
@@ -92,6 +92,14 @@ def test_a_fatal_event_becomes_a_condition_although_the_first_write_was_refused(
     assert status == {"connected": True}
     conditions = cluster.objects[("Node", "gpu-node-1")]["status"]["conditions"]
     assert [(c["type"], c["status"]) for c in conditions] == [("SysLogsXIDError", "True")]
+
+
+def test_a_fault_whose_write_was_refused_is_not_written_after_its_end() -> None:
+    cluster = Faltering(node(), event("a"), event("b", healthy=True), refused=1)
+    status = cluster.settled(Connector(cast(Kube, cluster), "gpu-node-1"), marks=2)
+    assert status == {"connected": True}
+    conditions = cluster.objects[("Node", "gpu-node-1")]["status"]["conditions"]
+    assert [(c["type"], c["status"]) for c in conditions] == [("SysLogsXIDError", "False")]
 
 
 def test_an_event_whose_mark_was_refused_is_still_the_one_that_has_cordoned_the_node() -> None:
