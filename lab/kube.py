@@ -18,6 +18,21 @@ Obj = dict[str, Any]
 log = logging.getLogger("lab.kube")
 
 
+# Seconds after which the API server ends a watch.
+WATCH = 300
+# Seconds. A connection can die without a word: one that is silent for longer than a watch is dead.
+CONNECT, SILENCE = 5.0, WATCH + 15.0
+
+
+class Patient(ApiClient):
+    """A client whose every request has a time limit: the Kubernetes client sets none."""
+
+    def call_api(self, *args: Any, **more: Any) -> Any:
+        """Make a request; raises an HTTPError of urllib3 when no answer comes in time."""
+        more["_request_timeout"] = more.get("_request_timeout") or (CONNECT, SILENCE)
+        return super().call_api(*args, **more)
+
+
 class Kube:
     """Dynamic client with the few verbs that the controllers use. Objects are plain mappings."""
 
@@ -29,7 +44,7 @@ class Kube:
             config.load_kube_config(os.environ["KUBECONFIG"], client_configuration=found)
         else:
             config.load_incluster_config(client_configuration=found)
-        self.dynamic = DynamicClient(ApiClient(found))
+        self.dynamic = DynamicClient(Patient(found))
 
     def _resource(self, api_version: str, kind: str) -> Any:
         return self.dynamic.resources.get(api_version=api_version, kind=kind)
@@ -191,7 +206,7 @@ class Cache:
         self.filled.set()
         version = listing["metadata"]["resourceVersion"]
         for event in self.kube.dynamic.watch(
-            resource, resource_version=version, timeout=300, **self.selectors
+            resource, resource_version=version, timeout=WATCH, **self.selectors
         ):
             self._seen(event["type"], event["raw_object"])
 
@@ -213,16 +228,21 @@ class Work:
         self.look = look
         self.waiting: queue.Queue[Any] = queue.Queue()
         self.known: set[Any] = set()
+        self.later: dict[Any, threading.Timer] = {}
         self.lock = threading.Lock()
 
     def add(self, key: Any, delay: float = 0.0) -> None:
-        """Look at `key`, after `delay` seconds."""
-        if delay > 0:
-            timer = threading.Timer(delay, self.add, (key,))
-            timer.daemon = True
-            timer.start()
-            return
+        """Look at `key`, after `delay` seconds; of several times the last one counts."""
         with self.lock:
+            # One pause per key: each would begin the next one, and the looks would only grow more.
+            if key in self.later:
+                self.later.pop(key).cancel()
+            if delay > 0:
+                timer = threading.Timer(delay, self.add, (key,))
+                timer.daemon = True
+                self.later[key] = timer
+                timer.start()
+                return
             if key in self.known:
                 return
             self.known.add(key)

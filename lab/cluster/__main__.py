@@ -18,12 +18,16 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from kubernetes.client import ApiException
 from kubernetes.config import new_client_from_config
 from kubernetes.dynamic import DynamicClient
+from urllib3.exceptions import HTTPError
 
+from ..files import replace
 from . import config, leftovers
-from .config import Cluster
+from .config import Cluster, boot_id
 
 COMMANDS = ("up", "down", "status", "leftovers", "import")
 CTR = ["ctr", "--address=/run/containerd/containerd.sock", "--namespace=k8s.io"]
@@ -71,31 +75,56 @@ def up(cluster: Cluster, timeout: int) -> dict[str, object]:
 def wait_ready(cluster: Cluster, timeout: int) -> None:
     """Wait for the API server, then for every node by watch; raises SystemExit with a sentence."""
     deadline = time.monotonic() + timeout
-    # curl retries the connection, so nothing here polls.
-    curl = ["curl", "-sfk", "--retry", str(timeout * 5), "--retry-delay", "0", "--retry-all-errors"]
-    curl += ["--retry-max-time", str(timeout), "-o", "/dev/null", f"{cluster.api_url}/readyz"]
-    up = subprocess.run(curl, check=False).returncode == 0
     missing = {n.name for n in cluster.members}
-    if up and not missing:
-        return
-    if up:
-        found = new_client_from_config(str(cluster.folder / "kubeconfig"))
-        dynamic = DynamicClient(found)
-        nodes = dynamic.resources.get(api_version="v1", kind="Node")
-        left = max(1, int(deadline - time.monotonic()))
-        for event in dynamic.watch(nodes, timeout=left):
-            name, conditions = event["raw_object"]["metadata"]["name"], {}
-            for condition in event["raw_object"].get("status", {}).get("conditions") or []:
-                conditions[condition["type"]] = condition["status"]
-            if conditions.get("Ready") == "True":
-                missing.discard(name)
-            if not missing:
-                return
+    up = False
+    while (left := int(deadline - time.monotonic())) > 0:
+        up = _api_is_ready(cluster, left)
+        try:
+            if up and missing:
+                _follow_nodes(cluster, missing, max(1, int(deadline - time.monotonic())))
+        except (ApiException, HTTPError) as error:
+            # An API server that is started again ends the watch.
+            print(f"following the nodes again: {error}", file=sys.stderr)
+            time.sleep(0.5)
+        if up and not missing:
+            return
     waited_for = f"nodes {', '.join(sorted(missing))}" if up else "the API server"
     raise SystemExit(
         f"The cluster {cluster.name} is not up after {timeout} s, still waiting for {waited_for}. "
         f"Logs are in {cluster.logs} and in {cluster.folder}/nodes/*/log/lab."
     )
+
+
+def _api_is_ready(cluster: Cluster, seconds: int) -> bool:
+    """Whether the API server says within some seconds that it is ready."""
+    # curl retries the connection, so nothing here polls. Its own pauses would double each time.
+    curl = ["curl", "-sfk", "--retry", str(seconds), "--retry-delay", "1", "--retry-all-errors"]
+    curl += ["--max-time", "5", "--retry-max-time", str(seconds)]
+    curl += ["-o", "/dev/null", f"{cluster.api_url}/readyz"]
+    return subprocess.run(curl, check=False).returncode == 0
+
+
+def _follow_nodes(cluster: Cluster, missing: set[str], seconds: int) -> None:
+    """Take nodes out of `missing` as they become Ready, until all are, or the time is up."""
+    dynamic = DynamicClient(new_client_from_config(str(cluster.folder / "kubeconfig")))
+    nodes = dynamic.resources.get(api_version="v1", kind="Node")
+    for event in dynamic.watch(nodes, timeout=seconds):
+        if is_ready(cluster, event["raw_object"]):
+            missing.discard(event["raw_object"]["metadata"]["name"])
+        if not missing:
+            return
+
+
+def is_ready(cluster: Cluster, node: dict[str, Any]) -> bool:
+    """Whether a Node is Ready, and that in the boot which runs now: what it says may be old."""
+    status = node.get("status") or {}
+    ready = {"type": "Ready", "status": "True"}.items()
+    try:
+        boot = boot_id(cluster, node["metadata"]["name"]).read_text().strip()
+    except FileNotFoundError:
+        return False
+    same = (status.get("nodeInfo") or {}).get("bootID") == boot
+    return same and any(ready <= c.items() for c in status.get("conditions") or [])
 
 
 def digest(archive: Path) -> str:
@@ -143,13 +172,13 @@ def import_images(
                 subprocess.run(command, stdin=file, check=True, capture_output=True)
             have[archive.name] = value
             new.append(f"{node}:{archive.name}")
-            stamps.write_text(json.dumps(have))
+            replace(stamps, json.dumps(have))
         if new or any(have.get(name) != image for name, image in (names or {}).items()):
             for name, image in (names or {}).items():
                 tag = [*images_of(folder, node), "tag", "--force", image, name]
                 subprocess.run(tag, check=True, capture_output=True)
                 have[name] = image
-            stamps.write_text(json.dumps(have))
+            replace(stamps, json.dumps(have))
         return new
 
     with ThreadPoolExecutor() as pool:

@@ -10,6 +10,7 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..files import replace
 from ..gpu.identity import MOST
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -158,7 +159,12 @@ class Cluster:
     def save(self) -> None:
         """Write the plan into the cluster's folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "cluster.json").write_text(json.dumps(asdict(self), indent=2) + "\n")
+        replace(self.folder / "cluster.json", json.dumps(asdict(self), indent=2) + "\n")
+
+
+def boot_id(cluster: Cluster, node: str) -> Path:
+    """File of the boot id of a node's present life; it is missing before the first one."""
+    return cluster.folder / "nodes" / node / "boot_id"
 
 
 def owns(cluster_name: str, thing: str) -> bool:

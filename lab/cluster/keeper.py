@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import time
@@ -45,16 +46,34 @@ class Keeper:
         self.running[child.pid] = name, child
         self.began[name] = time.monotonic()
         if self.ending:
-            # Stopped after the look at it and before the process was on the list.
-            child.kill()
+            # Stopped after the look at it and before the process was on the list. Not by the
+            # object, which would collect one that has ended: keep() would wait for it for ever.
+            os.kill(child.pid, signal.SIGKILL)
         return child.pid
 
     def keep(self) -> None:
-        """Look after what was started until all of it was stopped."""
+        """Look after what was started until all of it was stopped. For the main thread."""
+        # A signal that comes just before a wait for children is not heard of in it: Python looks
+        # for signals when the wait is over. In this pipe each one leaves a byte.
+        news, told = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        child_ended = signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
+        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        try:
+            self._keep(news)
+        finally:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, child_ended)
+            os.close(news)
+            os.close(told)
+
+    def _keep(self, news: int) -> None:
         while self.running:
             # Not collected before it is off the list: what is on the list can always be killed.
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-            assert ended
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            if ended is None:
+                select.select([news], [], [])
+                os.read(news, 4096)
+                continue
             if ended.si_pid not in self.running:
                 os.waitpid(ended.si_pid, 0)
                 continue

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from . import network
 from .config import CGROUP_ROOT, owns
+from .node import remove_cgroups
 
 
 def supervisor(folder: Path) -> int | None:
@@ -124,8 +125,7 @@ def remove(folder: Path) -> None:
     for point in mounts(folder):
         subprocess.run(["umount", "--lazy", point], check=True)
     network.down(folder.name)
-    for group in cgroups(folder.name):
-        group.rmdir()
+    remove_cgroups(cgroups(folder.name))
     if folder.exists():
         subprocess.run(["rm", "-rf", "--one-file-system", str(folder)], check=True)
     if folder.parent.exists() and not any(folder.parent.iterdir()):

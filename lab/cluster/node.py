@@ -20,7 +20,7 @@ import uuid
 from pathlib import Path
 
 from . import config
-from .config import CGROUP_ROOT, Cluster, Node
+from .config import CGROUP_ROOT, Cluster, Node, boot_id
 from .keeper import Keeper
 
 # Folders of the node that outlive its reboot, each bound over the path of the same name.
@@ -39,9 +39,9 @@ def prepare_mounts(cluster: Cluster, node: Node, home: Path) -> None:
     """Give the node a /run, /var/lib, /var/log, /etc, /proc and boot id of its own."""
     mount("--make-rprivate", "/")
     mount("-t", "proc", "proc", "/proc")
-    boot_id, kernel = home / "boot_id", Path("/proc/sys/kernel/random/boot_id")
-    boot_id.write_text(f"{uuid.uuid4()}\n")
-    mount("--bind", str(boot_id), str(kernel))
+    mine, kernel = boot_id(cluster, node.name), Path("/proc/sys/kernel/random/boot_id")
+    mine.write_text(f"{uuid.uuid4()}\n")
+    mount("--bind", str(mine), str(kernel))
     # sysrq belongs to the whole machine; a stand-in for a power button must not find it.
     if Path("/proc/sysrq-trigger").exists():
         mount("--bind", "/dev/null", "/proc/sysrq-trigger")

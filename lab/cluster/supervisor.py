@@ -12,8 +12,9 @@ import signal
 import sys
 from pathlib import Path
 
+from ..files import replace
 from . import config, network, pki
-from .config import Cluster, Node
+from .config import Cluster, Node, boot_id
 from .control_plane import AUDIT_POLICY, commands
 from .keeper import Keeper
 
@@ -41,19 +42,22 @@ class Supervisor(Keeper):
         # can be found when the ids written down are lost.
         environment = os.environ | {"FAULTLINE_LAB": str(cluster.folder), "PYTHONPATH": TREE}
         super().__init__(plans, cluster.logs, 2.0, env=environment, start_new_session=True)
-        self.ids = cluster.folder / "run"
+        self.cluster, self.ids = cluster, cluster.folder / "run"
 
     def start(self, name: str) -> int:
         """Start one process in a session of its own and write its id down."""
         pid = super().start(name)
         self.ids.mkdir(exist_ok=True)
-        (self.ids / f"{name}.pid").write_text(str(pid))
+        replace(self.ids / f"{name}.pid", str(pid))
         return pid
 
     def run(self) -> None:
         """Start everything and look after it until SIGTERM."""
         # The first process of a node's PID namespace takes everything in it along.
         signal.signal(signal.SIGTERM, lambda _signal, _frame: self.stop())
+        # What the API server says of a node may be of its last life: only this tells them apart.
+        for node in self.cluster.members:
+            boot_id(self.cluster, node.name).unlink(missing_ok=True)
         for name in self.commands:
             self.start(name)
         self.keep()
@@ -62,11 +66,12 @@ class Supervisor(Keeper):
 def main() -> None:
     """Run the cluster whose folder is the argument."""
     cluster = config.load(Path(sys.argv[1]))
+    # At first: a cluster that has processes and no supervisor is removed by the next `up`.
+    (cluster.folder / "run").mkdir(exist_ok=True)
+    replace(cluster.folder / "run" / "supervisor.pid", str(os.getpid()))
     network.up(cluster)
     pki.ensure(cluster)
     (cluster.folder / "audit-policy.yaml").write_text(AUDIT_POLICY)
-    (cluster.folder / "run").mkdir(exist_ok=True)
-    (cluster.folder / "run" / "supervisor.pid").write_text(str(os.getpid()))
     Supervisor(cluster).run()
 
 

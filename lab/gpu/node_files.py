@@ -10,6 +10,7 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ..files import replace
 from .identity import DRIVER, Gpu
 
 # The node's own file system, seen from a pod that shares its process ids.
@@ -28,12 +29,12 @@ def prepare(node: str, gpus: list[Gpu]) -> None:
     for gpu in gpus:
         folder = proc / "nvidia/gpus" / gpu.pci
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "information").write_text(gpu.information())
+        replace(folder / "information", gpu.information())
     version = f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {DRIVER}  Release Build\n"
-    (proc / "nvidia/version").write_text(version)
+    replace(proc / "nvidia/version", version)
     folder = NODE / LAB / "gpus"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "gpus.tsv").write_text(table(gpus))
+    replace(folder / "gpus.tsv", table(gpus))
     driver = NODE / LAB / "driver"
     driver.mkdir(parents=True, exist_ok=True)
     for library in LIBRARIES.glob("*.so.1"):
@@ -42,7 +43,7 @@ def prepare(node: str, gpus: list[Gpu]) -> None:
         (driver / f".{library.name}.new").replace(driver / library.name)
     target = NODE / METADATA
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(metadata(node, gpus), indent=1))
+    replace(target, json.dumps(metadata(node, gpus), indent=1))
 
 
 def _is_tmpfs() -> bool:

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from kubernetes.dynamic.exceptions import ConflictError
 
 from lab.operator import names
 from lab.operator.kube import Kube
@@ -101,7 +102,9 @@ def _from_secret(secret: dict[str, dict[str, str]]) -> Pair:
 
 def ensure(kube: Kube, namespace: str, hosts: list[str]) -> Pair:
     """The pair from the secret; made (and written there) when it is missing, old or for other
-    hosts."""
+    hosts.
+
+    Another replica may be faster: both must answer with the same certificate."""
     secret = kube.get("Secret", namespace, names.WEBHOOK_SECRET)
     if secret is not None:
         known = _from_secret(secret)
@@ -111,7 +114,11 @@ def ensure(kube: Kube, namespace: str, hosts: list[str]) -> Pair:
     texts = {"ca.crt": pair.ca, "tls.crt": pair.certificate, "tls.key": pair.key}
     data = {key: base64.b64encode(value).decode() for key, value in texts.items()}
     if secret is not None:
-        kube.patch("Secret", namespace, names.WEBHOOK_SECRET, {"data": data})
+        seen = {"resourceVersion": secret["metadata"]["resourceVersion"]}
+        try:
+            kube.patch("Secret", namespace, names.WEBHOOK_SECRET, {"metadata": seen, "data": data})
+        except ConflictError:
+            return ensure(kube, namespace, hosts)
         return pair
     body = {
         "apiVersion": "v1",
@@ -121,6 +128,5 @@ def ensure(kube: Kube, namespace: str, hosts: list[str]) -> Pair:
         "data": data,
     }
     if kube.create(body) is None:
-        # Another replica was faster: both must answer with the same certificate.
         return ensure(kube, namespace, hosts)
     return pair

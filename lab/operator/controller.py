@@ -41,6 +41,11 @@ class Controller:
             self._stopped = True
             self._wake.notify()
 
+    def join(self, seconds: float) -> None:
+        """Wait until a stopped controller has finished its key, ``seconds`` at most."""
+        if self._thread.ident:
+            self._thread.join(seconds)
+
     def add(self, namespace: str, name: str, delay: float = 0.0) -> None:
         """Queue a key, due in ``delay`` seconds. If it is queued already, the earlier time
         counts."""

@@ -11,9 +11,6 @@ import threading
 import uuid
 from typing import Any
 
-from kubernetes.dynamic.exceptions import DynamicApiError
-from urllib3.exceptions import HTTPError
-
 from lab.operator.kube import Kube, brief
 
 Object = dict[str, Any]
@@ -64,5 +61,6 @@ class Recorder:
             event = self._queue.get()
             try:
                 self._kube.create(event)
-            except (DynamicApiError, HTTPError) as error:
+            except Exception as error:
+                # Whatever it was, the next one may be written.
                 LOG.info("event %s lost: %s", event["reason"], brief(error))

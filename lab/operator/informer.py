@@ -70,6 +70,10 @@ class Informer:
             except (DynamicApiError, HTTPError, OSError, ValueError) as error:
                 LOG.warning("watch of %s: %s", self._kind, brief(error))
                 self._stopped.wait(RETRY_SECONDS)
+            except Exception:
+                # An object that the handler does not expect must not end the watch for good.
+                LOG.exception("watch of %s", self._kind)
+                self._stopped.wait(RETRY_SECONDS)
 
     def _tell(self, change: str, obj: Object) -> None:
         obj.setdefault("kind", self._kind)

@@ -15,6 +15,8 @@ Object = dict[str, Any]
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 WATCH_SECONDS = 300
+# Seconds to connect, and to wait for an answer: a connection can die without a word.
+PATIENCE = (5, 30)
 
 # kind: (API path, plural, namespaced)
 KINDS: dict[str, tuple[str, str, bool]] = {
@@ -85,6 +87,7 @@ class Kube:
         return cls(DynamicClient(client.ApiClient()))
 
     def _call(self, method: str, path: str, body: Any = None, **params: Any) -> Object:
+        params["_request_timeout"] = PATIENCE
         response = self._dynamic.request(method, path, body=body, serialize=False, **params)
         result: Object = json.loads(response.data)
         return result

@@ -80,7 +80,7 @@ class Elector:
         self._on_lead = on_lead
         self._on_lost = on_lost
         self._sight = Sight()
-        self._leading = False
+        self._leading = self._lost = False
         self._renewed = 0.0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leader", daemon=True)
@@ -100,20 +100,27 @@ class Elector:
                 self._kube.replace(lease)
 
     def _run(self) -> None:
-        while not self._stopped.is_set():
+        while not (self._stopped.is_set() or self._lost):
             held = self._try()
-            if held and not self._leading:
+            if held and not self._leading and not self._lost:
                 self._leading = True
                 LOG.info("%s leads", self._identity)
+                threading.Thread(target=self._guard, name="lease", daemon=True).start()
                 self._on_lead()
-            if self._leading and time.monotonic() - self._renewed > self._seconds * 2 / 3:
-                LOG.error("%s could not renew its lease in time", self._identity)
-                self._leading = False
-                self._on_lost()
-                return
             self._stopped.wait(self._seconds / 7.5)
 
+    def _guard(self) -> None:
+        """Say when the lease was not renewed in time: the call that renews it may never return."""
+        while (left := self._renewed + self._seconds * 2 / 3 - time.monotonic()) > 0:
+            if self._stopped.wait(left):
+                return
+        LOG.error("%s could not renew its lease in time", self._identity)
+        self._lost, self._leading = True, False
+        self._on_lost()
+
     def _try(self) -> bool:
+        # The lease counts from here for us: another replica may see it before we get the answer.
+        begun = time.monotonic()
         try:
             lease = self._kube.get("Lease", self._namespace, LEASE)
             if not may_take(lease, self._identity, self._sight, time.monotonic()):
@@ -125,7 +132,7 @@ class Elector:
         except (DynamicApiError, HTTPError, OSError) as error:
             LOG.warning("lease: %s", brief(error))
             return False
-        self._renewed = time.monotonic()
+        self._renewed = begun
         return True
 
     def _write(self, lease: Object | None) -> bool:

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from typing import Any
 
-from ..kube import Kube, Obj
+from ..kube import Kube, Obj, Work
 from .events import HEALTH_EVENT, mark, stamp
 from .parse import AGENT, HEALTHY, condition_text
 
@@ -101,6 +100,26 @@ class Connector:
     def __init__(self, kube: Kube, node: str) -> None:
         self.kube, self.node = kube, node
         self.handled: set[str] = set()
+        self.work = Work(self.look)
+
+    def run(self) -> None:
+        """Work for ever."""
+        self.kube.follow(*HEALTH_EVENT, self._event)
+        self.work.run()
+
+    def _event(self, op: str, found: Obj) -> None:
+        name = found["metadata"]["name"]
+        if op == "DELETED":
+            self.handle(op, found)
+        elif found["spec"]["nodeName"] == self.node and name not in self.handled:
+            # Not written here: what cannot be written now would not come a second time.
+            self.work.add(self.node)
+
+    def look(self, _node: str) -> None:
+        """Handle the node's events in their order: a refused one must not come after its end."""
+        events = self.kube.list(*HEALTH_EVENT)
+        for found in sorted(events, key=lambda e: str(e["metadata"]["name"])):
+            self.handle("MODIFIED", found)
 
     def handle(self, op: str, found: Obj) -> None:
         """Write what an event means; each event once."""
@@ -143,6 +162,5 @@ class Connector:
 
 
 def run(kube: Kube) -> None:
-    """Handle events for ever."""
-    kube.follow(*HEALTH_EVENT, Connector(kube, os.environ["NODE_NAME"]).handle)
-    threading.Event().wait()
+    """Work for ever; raises what keeps it from beginning, so that the pod is started again."""
+    Connector(kube, os.environ["NODE_NAME"]).run()

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from datetime import datetime
 from typing import Any
@@ -165,6 +164,5 @@ class DrainerLoop:
 
 
 def run(kube: Kube) -> None:
-    """Work for ever."""
-    threading.Thread(target=DrainerLoop(kube).run, daemon=True).start()
-    threading.Event().wait()
+    """Work for ever; raises what keeps it from beginning, so that the pod is started again."""
+    DrainerLoop(kube).run()

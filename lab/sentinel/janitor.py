@@ -167,6 +167,5 @@ def provide(kube: Kube) -> None:
 
 
 def run(kube: Kube) -> None:
-    """Work for ever."""
-    threading.Thread(target=Janitor(kube).run, daemon=True).start()
-    threading.Event().wait()
+    """Work for ever; raises what keeps it from beginning, so that the pod is started again."""
+    Janitor(kube).run()

@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import threading
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -103,7 +102,10 @@ def cordon(node: Obj, event: dict[str, Any]) -> Obj | None:
 
 
 def heal(node: Obj, event: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """Entries left after a healthy event, None when it changes nothing."""
+    """Entries left after a healthy event, None when it changes nothing.
+
+    A node with an empty list was not taken back to the end: that is no change, and yet to be done.
+    """
     before = quarantined(node)
     about = event["entitiesImpacted"]
 
@@ -113,7 +115,8 @@ def heal(node: Obj, event: dict[str, Any]) -> list[dict[str, Any]] | None:
         return not about or any(e in old["entitiesImpacted"] for e in about)
 
     left = [old for old in before if not healed(old)]
-    return None if len(left) == len(before) else left
+    halfway = not before and EVENTS in (node["metadata"].get("annotations") or {})
+    return None if len(left) == len(before) and not halfway else left
 
 
 def release(node: Obj) -> Obj:
@@ -231,7 +234,9 @@ class Quarantine:
         self.kube.patch("v1", "Node", name, change)
 
     def _cordon(self, found: Obj, node: Obj) -> None:
-        name, already = node["metadata"]["name"], bool(quarantined(node))
+        name, before = node["metadata"]["name"], quarantined(node)
+        # Its own entry is there when the mark below could not be written the first time.
+        already = bool(before) and before[0]["id"] != found["metadata"]["uid"]
         change = cordon(node, entry(found))
         if (node["metadata"].get("annotations") or {}).get(MANUALLY):
             self._patch(name, {"metadata": {"annotations": {MANUALLY: None}}})
@@ -263,6 +268,5 @@ class Quarantine:
 
 
 def run(kube: Kube) -> None:
-    """Work for ever."""
-    threading.Thread(target=Quarantine(kube).run, daemon=True).start()
-    threading.Event().wait()
+    """Work for ever; raises what keeps it from beginning, so that the pod is started again."""
+    Quarantine(kube).run()

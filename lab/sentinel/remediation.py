@@ -5,7 +5,6 @@ chart does by default."""
 from __future__ import annotations
 
 import json
-import threading
 import time
 from typing import Any
 
@@ -149,6 +148,5 @@ class Remediation:
 
 
 def run(kube: Kube) -> None:
-    """Work for ever."""
-    threading.Thread(target=Remediation(kube).run, daemon=True).start()
-    threading.Event().wait()
+    """Work for ever; raises what keeps it from beginning, so that the pod is started again."""
+    Remediation(kube).run()

@@ -17,6 +17,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+# File by which a detached process says once that it is ready.
+READY = 3
+
 
 def start_ticks(pid: int) -> int | None:
     """Start time of `pid` in clock ticks since boot (proc(5), field 22), or None."""
@@ -37,19 +40,31 @@ def running(pid_file: Path) -> int | None:
     return known["pid"] if start_ticks(known["pid"]) == known["start_ticks"] else None
 
 
-def start(pid_file: Path, log_file: Path, body: Callable[[], None]) -> int:
+def start(
+    pid_file: Path,
+    log_file: Path,
+    body: Callable[[], None],
+    prepare: Callable[[], None] = lambda: None,
+) -> int:
     """Run `body()` in a detached process and return its id once its pid file is written.
+
+    `prepare()` is done in that process before it counts as started: what others need to find it.
+    Returns 0 of a process that is over already; its log says why.
 
     The child is a session leader of its own with stdin, stdout and stderr on `log_file`; it keeps
     no other open file of the caller, so Ansible does not wait for it.
     """
     ready_r, ready_w = os.pipe()
-    if os.fork() == 0:
+    between = os.fork()
+    if between == 0:
         os.setsid()
         if os.fork() == 0:
-            _become(pid_file, log_file, ready_w)
             code = 1
             try:
+                _become(pid_file, log_file, ready_w)
+                prepare()
+                os.write(READY, b"1")
+                os.close(READY)
                 body()
                 code = 0
             except SystemExit:
@@ -57,14 +72,15 @@ def start(pid_file: Path, log_file: Path, body: Callable[[], None]) -> int:
             except BaseException as exc:  # the log is the only place left to say it
                 print(f"stopped by {type(exc).__name__}: {exc}", file=sys.stderr, flush=True)
             finally:
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):
                     pid_file.unlink()
                 # The Kubernetes client removes its copies of keys when a process ends.
                 atexit._run_exitfuncs()
                 os._exit(code)
         os._exit(0)
     os.close(ready_w)
-    os.wait()
+    # This one alone: the end of another child is for whoever has started it.
+    os.waitpid(between, 0)
     os.read(ready_r, 1)
     os.close(ready_r)
     pid = running(pid_file)
@@ -72,7 +88,7 @@ def start(pid_file: Path, log_file: Path, body: Callable[[], None]) -> int:
 
 
 def _become(pid_file: Path, log_file: Path, ready: int) -> None:
-    """Cut every tie to the caller, then say through `ready` that the pid file stands."""
+    """Cut every tie to the caller but `ready`, which becomes READY, and write the pid file."""
     for name in (signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
         signal.signal(name, signal.SIG_DFL)
     # An orderly end: what the body opened is closed, temporary files are removed.
@@ -83,8 +99,8 @@ def _become(pid_file: Path, log_file: Path, ready: int) -> None:
     os.dup2(null, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    os.write(ready, b"1")
-    os.closerange(3, 4096)
+    os.dup2(ready, READY)
+    os.closerange(READY + 1, 4096)
     sys.stdout = os.fdopen(1, "w", buffering=1)
     sys.stderr = os.fdopen(2, "w", buffering=1)
 
@@ -99,14 +115,16 @@ def stop(pid_file: Path, timeout: float = 15.0) -> bool:
         with contextlib.suppress(FileNotFoundError):
             pid_file.unlink()
         return False
-    handle = os.pidfd_open(pid)
-    try:
-        for name, patience in ((signal.SIGTERM, timeout), (signal.SIGKILL, 5.0)):
-            signal.pidfd_send_signal(handle, name)
-            if select.select([handle], [], [], patience)[0]:
-                break
-    finally:
-        os.close(handle)
+    # It may end by itself, as a load does, at any moment from here on.
+    with contextlib.suppress(ProcessLookupError):
+        handle = os.pidfd_open(pid)
+        try:
+            for name, patience in ((signal.SIGTERM, timeout), (signal.SIGKILL, 5.0)):
+                signal.pidfd_send_signal(handle, name)
+                if select.select([handle], [], [], patience)[0]:
+                    break
+        finally:
+            os.close(handle)
     with contextlib.suppress(FileNotFoundError):
         pid_file.unlink()
     return True

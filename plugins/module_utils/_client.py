@@ -16,6 +16,10 @@ from ._errors import FaultlineError
 Obj = dict[str, Any]
 
 WEBHOOK_PATIENCE = 30.0
+# Seconds after which the API server ends a watch.
+WATCH_SECONDS = 60
+# Seconds. A connection can die without a word: one that is silent for longer than a watch is dead.
+CONNECT, SILENCE = 10.0, WATCH_SECONDS + 15.0
 
 
 @dataclass(frozen=True)
@@ -69,12 +73,12 @@ class Cluster:
     """Verbs on a cluster. Raises FaultlineError with a sentence for what the API refuses."""
 
     def __init__(self, kubeconfig: str | None = None, context: str | None = None) -> None:
-        from kubernetes.client import ApiClient, ApiException
+        from kubernetes.client import ApiException
         from kubernetes.dynamic import DynamicClient
 
         found = self._configuration = _access.configuration(kubeconfig, context)
         try:
-            self.dynamic = DynamicClient(ApiClient(found))
+            self.dynamic = DynamicClient(patient(found))
         except ApiException as error:
             raise FaultlineError(
                 f"The API server at {found.host} does not say what it offers: {reason(error)}. "
@@ -125,6 +129,7 @@ class Cluster:
 
     def _call(self, what: str, missing_ok: bool, call: Any, **arguments: Any) -> Obj | None:
         from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
 
         deadline = time.monotonic() + WEBHOOK_PATIENCE
         while True:
@@ -143,6 +148,12 @@ class Cluster:
                 )
                 raise FaultlineError(
                     f"Cannot {what}: {text}", status=error.status, said=reason(error)
+                ) from error
+            except HTTPError as error:
+                raise FaultlineError(
+                    f"Cannot {what}: the API server does not answer ({innermost(error)}).",
+                    status=0,
+                    said="",
                 ) from error
             return found
 
@@ -199,6 +210,18 @@ class Cluster:
         what = f"delete {kind.kind} {name}"
         done = self._call(what, True, call, name=name, namespace=namespace, body=body or None)
         return done is not None
+
+
+def patient(configuration: Any) -> Any:
+    """A client whose every request has a time limit: the Kubernetes client sets none."""
+    from kubernetes.client import ApiClient
+
+    class Patient(ApiClient):
+        def call_api(self, *args: Any, **more: Any) -> Any:
+            more["_request_timeout"] = more.get("_request_timeout") or (CONNECT, SILENCE)
+            return super().call_api(*args, **more)
+
+    return Patient(configuration)
 
 
 def innermost(error: BaseException) -> str:

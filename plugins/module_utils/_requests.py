@@ -29,6 +29,11 @@ def expected_pattern(template: str, prompt: str) -> re.Pattern[str]:
     return re.compile(filled, re.DOTALL)
 
 
+def said(error: Any) -> str:
+    """What an error of an answer says: an object with a message, or a text."""
+    return str(error.get("message", error) if isinstance(error, dict) else error)
+
+
 def parse_stream(body: str) -> tuple[str, str | None, str | None]:
     """Text, finish reason and error of a server-sent event stream of a chat completion.
 
@@ -45,7 +50,7 @@ def parse_stream(body: str) -> tuple[str, str | None, str | None]:
         except ValueError:
             return text, finish, f"not JSON in the stream: {data[:80]}"
         if event.get("error"):
-            error = str(event["error"].get("message", event["error"]))
+            error = said(event["error"])
         for choice in event.get("choices") or []:
             text += (choice.get("delta") or {}).get("content") or ""
             finish = choice.get("finish_reason") or finish
@@ -60,7 +65,7 @@ def parse_answer(body: str) -> tuple[str, str | None, str | None]:
         return "", None, f"not JSON: {body[:80]!r}"
     if not answer.get("choices"):
         error = answer.get("error") or answer.get("message") or body[:200]
-        return "", None, str(error.get("message", error) if isinstance(error, dict) else error)
+        return "", None, said(error)
     choice = answer["choices"][0]
     return (choice.get("message") or {}).get("content") or "", choice.get("finish_reason"), None
 

@@ -76,10 +76,11 @@ def append(path: Path, entry: Mapping[str, Any]) -> None:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Entries of a JSON lines file; empty when there is none. A torn last line is left out."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text().splitlines(keepends=True)
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    # By its end: what is torn off may look whole, with a brace of its own at the end.
+    return [json.loads(line) for line in lines if line.endswith("}\n")]
 
 
 def phases(progress: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

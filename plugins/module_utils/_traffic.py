@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from . import _run
 from ._access import Access
 from ._requests import Record, expected_pattern, judge
 
@@ -90,6 +91,9 @@ async def ask(session: Any, load: Load, number: int) -> Record:
     except aiohttp.ClientError as exc:
         good, error = False, f"{type(exc).__name__}: {exc}"
         retries = int(isinstance(exc, aiohttp.ClientPayloadError))  # it broke both times
+    except Exception as exc:
+        # Nobody would see that a client has stopped asking.
+        good, error = False, f"{type(exc).__name__}: {exc}"
     ended = time.time()
     return {
         "id": number,
@@ -135,15 +139,29 @@ async def _client(session: Any, load: Load, numbers: Iterator[int], out: _Broadc
         await asyncio.sleep(max(0.0, turn - loop.time()))
 
 
-async def _serve(load: Load, access: Access, folder: Path) -> None:
+class Door:
+    """The socket of the load in a folder, at which listeners wait until they are let in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.socket: socket.socket | None = None
+
+    def open(self) -> None:
+        """Make it, in the process of the load: whoever knows that the load runs finds it."""
+        (self.folder / SOCKET).unlink(missing_ok=True)
+        # A relative name: a socket's path must fit into 108 bytes, a results folder need not.
+        os.chdir(self.folder)
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(SOCKET)
+        self.socket.listen()
+
+
+async def _serve(load: Load, access: Access, door: Door) -> None:
     import aiohttp
 
+    folder = door.folder
     out = _Broadcast(folder)
-    with contextlib.suppress(FileNotFoundError):
-        (folder / SOCKET).unlink()
-    # A relative name: a socket's path must fit into 108 bytes, a results folder need not.
-    os.chdir(folder)
-    server = await asyncio.start_unix_server(out.accept, SOCKET)
+    server = await asyncio.start_unix_server(out.accept, sock=door.socket)
     done = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, done.set)
     numbers = itertools.count(1)
@@ -168,25 +186,23 @@ async def _serve(load: Load, access: Access, folder: Path) -> None:
     (folder / SOCKET).unlink(missing_ok=True)
 
 
-def body(load: Load, access: Access, folder: Path) -> Callable[[], None]:
-    """What the detached process runs."""
+def body(load: Load, access: Access, folder: Path, door: Door | None = None) -> Callable[[], None]:
+    """What the detached process runs, with the door that was opened before."""
     print_config = json.dumps(asdict(load))
 
     def run() -> None:
         print(f"load {print_config}")
-        asyncio.run(_serve(load, access, folder))
+        opened = door or Door(folder)
+        if opened.socket is None:
+            opened.open()
+        asyncio.run(_serve(load, access, opened))
 
     return run
 
 
 def read(folder: Path, since: float = 0.0) -> list[Record]:
     """Records of requests that ended at or after `since` (epoch seconds), oldest first."""
-    try:
-        lines = (folder / REQUESTS).read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    rows = [json.loads(line) for line in lines if line.endswith("}")]
-    return [r for r in rows if r["ended_at"] >= since]
+    return [r for r in _run.read_lines(folder / REQUESTS) if r["ended_at"] >= since]
 
 
 def listen(folder: Path, deadline: float) -> Iterator[Record]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ._client import Cluster, Kind, Obj, reason
+from ._client import WATCH_SECONDS, Cluster, Kind, Obj, reason
 from ._errors import FaultlineError, WaitTimeout
 
 Objects = dict[tuple[str, str], Obj]
@@ -23,9 +23,6 @@ Condition = Callable[[Snapshot], tuple[bool, str]]
 # Seconds after which a condition is asked again although nothing has happened.
 Again = Callable[[], float]
 Recorder = Callable[[float, str, Obj], None]
-
-# A WATCH is begun again after this many seconds, in case a connection died without a word.
-WATCH_SECONDS = 240
 
 
 class Follower(threading.Thread):

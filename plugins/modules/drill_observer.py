@@ -126,7 +126,9 @@ def main() -> None:
     if p["state"] == "stopped":
         module.exit_json(changed=_background.stop(pid_file))
     # Nothing of the cluster is read here: the client's copies of keys belong to one process.
-    _background.start(pid_file, folder / "observer.log", lambda: observe(p, folder))
+    log = folder / "observer.log"
+    if not _background.start(pid_file, log, lambda: observe(p, folder)):
+        module.fail_json(msg=f"The observer did not start; see {log}.")
     module.exit_json(changed=True)
 
 

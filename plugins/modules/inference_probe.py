@@ -235,9 +235,9 @@ def start(module: AnsibleModule, folder: Path) -> bool:
         timeout=p["request_timeout"],
         deadline=time.time() + p["duration"],
     )
-    pid = _background.start(
-        folder / PID_FILE, folder / "traffic.log", _traffic.body(load, access, folder)
-    )
+    door = _traffic.Door(folder)
+    body = _traffic.body(load, access, folder, door)
+    pid = _background.start(folder / PID_FILE, folder / "traffic.log", body, door.open)
     if not pid:
         module.fail_json(msg=f"The load did not start; see {folder / 'traffic.log'}.")
     return True

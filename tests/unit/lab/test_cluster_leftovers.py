@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,19 @@ def test_a_half_made_cluster_is_removed_and_the_one_beside_it_is_not(
     leftovers.remove(other)
     assert networks == ["unit", "unit2"]
     assert not (tmp_path / "state").exists(), "the last one takes the empty folder along"
+
+
+def test_a_cgroup_that_the_kernel_has_not_emptied_yet_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "down", lambda _name: None)
+    monkeypatch.setattr(leftovers, "CGROUP_ROOT", tmp_path / "cgroup")
+    group = tmp_path / "cgroup/memory/fl-unit-1/kubepods"
+    group.mkdir(parents=True)
+    (group / "process").touch()
+    threading.Timer(0.3, (group / "process").unlink).start()
+    leftovers.remove(tmp_path / "state/unit")
+    assert not (tmp_path / "cgroup/memory/fl-unit-1").exists()
 
 
 # In network and mount namespaces of their own: nothing of it is made on the machine.

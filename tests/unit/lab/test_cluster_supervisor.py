@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from lab_plans import cluster
 
+from lab.cluster.config import boot_id
 from lab.cluster.supervisor import Supervisor
 
 FORK = multiprocessing.get_context("fork")
@@ -51,6 +52,30 @@ def run(tmp_path: Path) -> Iterator[tuple[Path, ForkProcess]]:
     process.terminate()
     process.join(20)
     assert process.exitcode == 0
+
+
+def test_an_id_is_written_down_in_one_step(run: tuple[Path, ForkProcess]) -> None:
+    folder, _ = run
+    eventually(folder, QUITTER)
+    with (folder / f"run/{QUITTER}.pid").open() as file:
+        first = file.read()
+        eventually(folder, QUITTER, other_than=int(first))
+        file.seek(0)
+        assert file.read() == first
+
+
+def test_a_node_has_no_boot_id_before_it_runs(tmp_path: Path) -> None:
+    plan = cluster(state=str(tmp_path), nodes=2)
+    for node in plan.members:
+        boot_id(plan, node.name).parent.mkdir(parents=True)
+        boot_id(plan, node.name).write_text("of the life before\n")
+    subject = Supervisor(plan)
+    subject.commands = {}
+    process = FORK.Process(target=subject.run)
+    process.start()
+    process.join(20)
+    assert process.exitcode == 0
+    assert not any(boot_id(plan, node.name).exists() for node in plan.members)
 
 
 def test_a_process_that_ends_while_another_waits_to_be_started_is_started_again_too(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -70,3 +71,21 @@ def test_the_metadata_names_every_gpu_by_address_and_uuid() -> None:
     assert [(g["gpu_id"], g["pci_address"], g["uuid"]) for g in metadata["gpus"]] == [
         (g.index, g.pci, g.uuid) for g in given
     ]
+
+
+def test_a_plugin_that_starts_again_replaces_the_nodes_files_and_shows_nobody_half_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "proc/driver").mkdir(parents=True)
+    monkeypatch.setattr(node_files, "NODE", tmp_path)
+    monkeypatch.setattr(node_files, "_is_tmpfs", lambda: True)
+    monkeypatch.setattr(node_files, "LIBRARIES", tmp_path / "none")
+    node_files.prepare("gpu-node-1", gpus("gpu-node-1", 2))
+    written = {f: f.read_text() for f in tmp_path.rglob("*") if f.is_file()}
+    readers = {f: f.open() for f in written}
+    node_files.prepare("gpu-node-1", gpus("gpu-node-1", 2))
+    assert len(written) == 5
+    for file, reader in readers.items():
+        with reader:
+            assert os.fstat(reader.fileno()).st_ino != file.stat().st_ino, file
+            assert reader.read() == written[file]

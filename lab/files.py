@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that others read at any time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file by a rename: who reads it, or is killed, meanwhile leaves the old or the new."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.write_text(text)
+    draft.replace(path)
