@@ -16,6 +16,7 @@ from ansible.playbook.task import Task
 from ansible.plugins.action import ActionBase
 from ansible_collections.faultline.gpu.plugins.module_utils import _module, _watch
 from fake_api import Api, Run
+from unhurried import Unhurried
 
 
 @pytest.fixture
@@ -27,6 +28,15 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     found = Api()
     yield found
     found.close()
+
+
+@pytest.fixture
+def unhurried(api: Api, monkeypatch: pytest.MonkeyPatch) -> Unhurried:
+    """Waits whose time passes only while nothing is left to be read."""
+    clock = Unhurried(api)
+    monkeypatch.setattr(_watch, "time", clock)
+    monkeypatch.setattr(_watch, "heard", clock.heard)
+    return clock
 
 
 def act(action: type[ActionBase], check: bool, given: dict[str, Any]) -> dict[str, Any]:
@@ -43,10 +53,16 @@ def act(action: type[ActionBase], check: bool, given: dict[str, Any]) -> dict[st
 
 
 @pytest.fixture
-def run(api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(
+    api: Api,
+    unhurried: Unhurried,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
     """Runs a module's main(), or an action, on the cluster in memory and returns its result.
 
-    `check` is check mode. A result with `failed` came with another exit status than 0.
+    `check` is check mode. A result with `failed` came with another exit status than 0. A wait
+    reads all there is before its time begins.
     """
     monkeypatch.setattr(_module, "Cluster", lambda _kubeconfig, _context: api.cluster())
 

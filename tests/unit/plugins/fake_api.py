@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,8 @@ KEYS = ("name", "mountPath")
 # Lists of v1alpha1 that are one value with one owner although their entries have names.
 ATOMIC = ("envs",)
 GRAPH = "DynamoGraphDeployment"
+# Seconds after which a test that waits for a follower has failed.
+HANGS = 30.0
 STORED, ALPHA = "nvidia.com/v1beta1", "nvidia.com/v1alpha1"
 
 
@@ -215,6 +218,10 @@ class Api:
         self._broken: Exception | None = None
         self._breaks = 0
         self.read = 0
+        # By follower: what it had read and which breaks it knew when it began to wait for more,
+        # and how often a LIST of it has failed.
+        self._waits: dict[threading.Thread, tuple[int, int]] = {}
+        self._failed: Counter[threading.Thread] = Counter()
         for obj in objects:
             self.put(obj)
 
@@ -232,11 +239,12 @@ class Api:
     def listed(self, kind: str) -> None:
         """Note a LIST; it fails when it is to."""
         if kind in self.gates:
-            self.gates[kind].wait(2)
+            self.gates[kind].wait(HANGS)
         with self._news:
             self.lists.append(kind)
             self._news.notify_all()
         for error in self.errors.get(kind, ()):
+            self._failed[threading.current_thread()] += 1
             raise error
 
     def all(self, kind: str) -> list[Object]:
@@ -300,11 +308,20 @@ class Api:
     def until(self, seen: Callable[[], bool]) -> None:
         """Wait until the followers have come so far."""
         with self._news:
-            assert self._news.wait_for(seen, 5)
+            assert self._news.wait_for(seen, HANGS)
+
+    def has_no_news_for(self, follower: threading.Thread) -> bool:
+        """Whether a follower has handed on all there is, or gets the same error all the time."""
+        with self._news:
+            seen, breaks = self._waits.get(follower, (0, -1))
+            waits = breaks == self._breaks and not self.history_after(seen)
+        return waits or self._failed[follower] > 2 or not follower.is_alive()
 
     def close(self) -> None:
         """Let every follower end: it is told that its kind is unknown."""
         self.unknown |= {place[0] for place in self.objects} | set(self.lists)
+        for gate in self.gates.values():
+            gate.set()
         self.cut()
 
     def watch(
@@ -322,6 +339,7 @@ class Api:
             self._news.notify_all()
         while True:
             with self._news:
+                self._waits[threading.current_thread()] = seen, breaks
                 while self._breaks == breaks and not self.history_after(seen):
                     self._news.wait(10)
                 if self._breaks > breaks:

@@ -114,7 +114,7 @@ def inline(**parts: bytes) -> dict[str, str]:
 def ask(found: access.Access, url: str) -> str:
     request = urllib.request.Request(url, headers=found.headers)
     assert isinstance(found.tls, ssl.SSLContext)
-    with urllib.request.urlopen(request, timeout=2, context=found.tls) as answer:
+    with urllib.request.urlopen(request, timeout=30, context=found.tls) as answer:
         return str(answer.read().decode())
 
 

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from ansible_collections.faultline.gpu.plugins.module_utils import _background as background
 from ansible_collections.faultline.gpu.plugins.module_utils import _traffic as traffic
 from ansible_collections.faultline.gpu.plugins.module_utils._access import Access
+from ansible_collections.faultline.gpu.plugins.module_utils._requests import Record
 
 
 class Model(BaseHTTPRequestHandler):
@@ -70,8 +72,8 @@ def running(server: ThreadingHTTPServer, tmp_path: Path) -> Iterator[Path]:
         max_tokens=4,
         clients=2,
         interval=0.01,
-        timeout=5,
-        deadline=time.time() + 60,
+        timeout=30,
+        deadline=time.time() + 300,
     )
     access = Access("", False, {})
     background.start(tmp_path / "pid", tmp_path / "log", traffic.body(load, access, tmp_path))
@@ -79,14 +81,18 @@ def running(server: ThreadingHTTPServer, tmp_path: Path) -> Iterator[Path]:
     background.stop(tmp_path / "pid")
 
 
-def until(folder: Path, wanted: object, seconds: float = 20) -> bool:
-    return any(wanted(r) for r in traffic.listen(folder, time.time() + seconds))  # type: ignore[operator]
+def until(folder: Path, wanted: Callable[[Record], bool], seconds: float = 60) -> bool:
+    """Whether such a request ends in time, or has ended already."""
+    news = traffic.listen(folder, time.time() + seconds)
+    # The file is read after the listening began, so no request falls between the two.
+    first = next(news)
+    return any(map(wanted, itertools.chain(traffic.read(folder), [first], news)))
 
 
 @pytest.fixture
 def listening(running: Path) -> Path:
     """The load with its socket there: the first record in the file says so."""
-    deadline = time.time() + 20
+    deadline = time.time() + 60
     while not traffic.read(running) and time.time() < deadline:
         time.sleep(0.02)
     return running

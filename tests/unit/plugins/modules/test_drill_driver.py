@@ -114,7 +114,7 @@ def test_what_a_killed_driver_has_left_at_work_is_ended_but_for_what_belongs_to_
     run(drill_run, check=True, **given)
     assert module.process.poll() is None
     run(drill_run, **given)
-    assert module.process.wait(10) == -signal.SIGKILL
+    assert module.process.wait(60) == -signal.SIGKILL
     assert load.process.poll() is other.process.poll() is None
     load.end()
 
