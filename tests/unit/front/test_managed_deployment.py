@@ -170,7 +170,8 @@ def test_it_is_undone_when_the_test_is_cancelled(make: Make) -> None:
     deployment = make()
 
     async def late() -> None:
-        async with asyncio.timeout(0.05), deployment:
+        async with asyncio.timeout(None) as limit, deployment:
+            limit.reschedule(asyncio.get_running_loop().time())
             await asyncio.Event().wait()
 
     with pytest.raises(TimeoutError):

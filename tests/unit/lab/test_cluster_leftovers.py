@@ -131,7 +131,7 @@ def test_a_half_made_cluster_is_removed_and_the_one_beside_it_is_not(
     write_pid(other, "")
     ours, others = start(lab), start(other)
     leftovers.remove(lab)
-    assert ours.wait(timeout=10) == -9
+    assert ours.wait(timeout=60) == -9
     assert others.poll() is None
     assert not lab.exists()
     assert other.exists()

@@ -34,8 +34,12 @@ class Api(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def made(tmp_path: Path) -> Cluster:
-    """A cluster whose API address is a loopback address, saved and never started."""
-    found = cluster(state=str(tmp_path), node_network="127.87.0.0/24")
+    """A cluster whose API address is a loopback address, saved and never started.
+
+    The port is the API server's, so the address is one that no other run of the tests has.
+    """
+    own = divmod(os.getpid() % (128 * 256), 256)
+    found = cluster(state=str(tmp_path), node_network=f"127.{64 + own[0]}.{own[1]}.0/24")
     found.save()
     return found
 

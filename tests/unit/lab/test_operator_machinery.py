@@ -24,7 +24,7 @@ from lab.operator.store import Store
 
 Object = dict[str, Any]
 MANIFESTS = Path(__file__).parents[3] / "lab" / "operator" / "manifests"
-LIMIT = 5.0
+LIMIT = 30.0
 
 
 def pod(name: str, version: int, uid: str = "u", **meta: Any) -> Object:

@@ -21,7 +21,7 @@ def test_an_agent_waits_until_the_one_before_it_has_ended(tmp_path: Path) -> Non
     threading.Thread(target=second, daemon=True).start()
     assert not begun.wait(0.2)
     first.close()
-    assert begun.wait(5)
+    assert begun.wait(30)
 
 
 def test_an_agent_that_is_stopped_while_it_waits_does_not_begin(tmp_path: Path) -> None:

@@ -89,6 +89,6 @@ def test_a_line_is_found_however_much_the_kernel_has_said_since(
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("JOURNAL", str(log))
-    found = kernel_line.wait_in_journal(line, tmp_path, now, 5)
+    found = kernel_line.wait_in_journal(line, tmp_path, now, 30)
     assert found is not None
     assert found.message == line

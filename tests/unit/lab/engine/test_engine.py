@@ -25,7 +25,7 @@ from lab.engine.cuda import CudaError
 PROMPT = "Request 1: are you there?"
 ANSWER = encode(answer(PROMPT))
 LOST = CudaError("cuCtxSynchronize", 719, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure")
-LIMIT = 20.0
+LIMIT = 60.0
 
 
 class FakeGpu:
@@ -199,7 +199,7 @@ sys.modules.update(fake_dynamo.modules())
 from lab.engine.__main__ import main
 main()
 """
-ENGINE = ("-c", MAIN, "--model-path=/m", "--dying-seconds=1", "--step-seconds=0")
+ENGINE = ("-c", MAIN, "--model-path=/m", "--dying-seconds=3", "--step-seconds=0")
 
 
 class Worker:
