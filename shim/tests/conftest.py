@@ -169,7 +169,7 @@ class Lab:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=300,
         )
 
 
@@ -203,7 +203,7 @@ class Session:
 
     def end(self) -> int:
         """End of orders: the exit status."""
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=60)
         return self.process.returncode
 
 

@@ -217,7 +217,7 @@ def test_a_library_loaded_with_rtld_deepbind_is_a_blind_spot_and_the_evidence_do
     process.stdin.flush()
     assert json.loads(process.stdout.readline()) == codes
     seen = evidence_of(process.pid)
-    process.communicate("\n", timeout=20)
+    process.communicate("\n", timeout=60)
     assert seen["hits"] == codes.count(719)
     assert seen["missed"] == 0
     assert "otherPreloads" not in seen

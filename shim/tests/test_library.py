@@ -138,7 +138,7 @@ def test_programs_linked_to_the_driver_are_reached_too(lab: Lab, compiled: Calla
     assert process.stdout
     assert process.stdout.read(10) == "0 0 0 0 0 "
     lab.arm(code=214)
-    assert process.communicate("\n", timeout=20)[0] == "214"
+    assert process.communicate("\n", timeout=60)[0] == "214"
 
 
 ABI_LIBRARY = """

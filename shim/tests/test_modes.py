@@ -3,26 +3,39 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import GPUS, MIG, Lab
+from conftest import GPUS, MIG, Lab, Session
 
 MILLISECOND = 1_000_000
+FUTEX = {"x86_64": "202 ", "aarch64": "98 "}[platform.machine()]
 
 
 def boottime() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Return as soon as the condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.01)
+
+
+def sleeping(pid: int) -> set[int]:
+    """Threads of a process that sleep on a futex."""
+    waits = Path(f"/proc/{pid}/task").glob("*/syscall")
+    return {int(w.parent.name) for w in waits if w.read_text().startswith(FUTEX)}
+
+
+def shortest(one: Session, times: int) -> int:
+    """Nanoseconds of the shortest of some calls: the machine may keep a process from its work."""
+    return min(one("timed")[1] for _ in range(times))
 
 
 def test_a_fault_that_happens_once_fails_one_call_of_each_process(
@@ -52,7 +65,7 @@ def test_a_slow_gpu_delays_every_call_and_fails_none(
     every_lab: Lab, every_session: Callable
 ) -> None:
     one = every_session()
-    assert one("timed")[1] < 20 * MILLISECOND
+    assert shortest(one, 10) < 20 * MILLISECOND
     every_lab.arm(mode="slow", delay_us=50_000)
     for _ in range(3):
         code, took = one("timed")
@@ -64,23 +77,30 @@ def test_a_slow_gpu_delays_every_call_and_fails_none(
 def test_a_short_delay_is_kept_to_the_microsecond(lab: Lab, session: Callable) -> None:
     one = session()
     lab.arm(mode="slow", delay_us=200)
-    shortest = min(one("timed")[1] for _ in range(50))
-    assert 200_000 <= shortest < 400_000
+    assert 200_000 <= shortest(one, 50) < 400_000
 
 
 def test_a_hanging_call_blocks_until_the_fault_is_disarmed_then_fails(
     every_lab: Lab, every_session: Callable
 ) -> None:
-    one = every_session()
-    every_lab.arm(mode="hang", code=999)
-    one.send("timed")
-    time.sleep(0.3)
-    begun = time.monotonic()
-    every_lab.page.write([])
-    code, took = one.read()
-    assert (code, took > 250 * MILLISECOND) == (999, True)
-    assert time.monotonic() - begun < 0.9, "it was woken and did not time out"
-    assert one("sync") == 999, "its context is lost"
+    def once() -> float:
+        """Seconds from the end of the fault to that of the call."""
+        one = every_session()
+        every_lab.arm(mode="hang", code=999)
+        one.send("timed")
+        until(lambda: one.process.pid in sleeping(one.process.pid))
+        time.sleep(0.3)
+        begun = time.monotonic()
+        every_lab.page.write([])
+        code, took = one.read()
+        ended = time.monotonic()
+        assert (code, took > 250 * MILLISECOND) == (999, True)
+        assert one("sync") == 999, "its context is lost"
+        return ended - begun
+
+    # It sleeps for a second at a time, and three tenths of the first are over. A machine may be
+    # slow once; a call that is not woken is late each time.
+    assert any(once() < 0.5 for _ in range(5)), "it was woken and did not time out"
 
 
 def test_a_hundred_threads_hang_together_and_are_let_go_together(
@@ -90,12 +110,8 @@ def test_a_hundred_threads_hang_together_and_are_let_go_together(
     lab.arm(mode="hang", code=0)
     one.send("threads 100")
     pid = one.process.pid
-
-    def sleeping() -> int:
-        waits = Path(f"/proc/{pid}/task").glob("*/syscall")
-        return sum(w.read_text().startswith("202 ") for w in waits)
-
-    until(lambda: sleeping() >= 100)
+    # The first thread only waits for the others.
+    until(lambda: len(sleeping(pid) - {pid}) == 100)
     lab.page.write([])
     assert one.read() == [0] * 100, "a hang without a code lets the call pass in the end"
     seen = one.state()
@@ -104,7 +120,7 @@ def test_a_hundred_threads_hang_together_and_are_let_go_together(
 
 def test_a_hang_ends_at_its_deadline_with_nobody_to_end_it(lab: Lab, session: Callable) -> None:
     one = session()
-    lab.arm(mode="hang", code=999, not_after=boottime() + 300 * MILLISECOND)
+    lab.arm(mode="hang", code=999, not_after=boottime() + 1_500 * MILLISECOND)
     code, took = one("timed")
     assert (code, took < 5_000 * MILLISECOND) == (999, True)
 
@@ -114,7 +130,7 @@ def test_a_hang_with_a_length_blocks_no_longer_than_that(lab: Lab, session: Call
     lab.arm(mode="hang", code=999, delay_us=100_000)
     code, took = one("timed")
     assert (code, took >= 100 * MILLISECOND) == (999, True)
-    assert one("timed")[1] < 50 * MILLISECOND, "after that the driver has given the GPU up"
+    assert shortest(one, 10) < 50 * MILLISECOND, "after that the driver has given the GPU up"
 
 
 def test_teardown_passes_while_calls_hang_so_that_a_process_can_end(
@@ -204,7 +220,7 @@ def test_a_seed_chooses_the_same_calls_in_every_run(
 
 def test_a_fault_begins_at_its_time_and_not_before(lab: Lab, session: Callable) -> None:
     one = session()
-    begins = boottime() + 400 * MILLISECOND
+    begins = boottime() + 2_000 * MILLISECOND
     lab.arm(not_before=begins)
     assert one("sync") == 0
     until(lambda: boottime() > begins)
@@ -288,7 +304,7 @@ def test_a_call_that_hung_gets_the_code_with_which_its_context_was_lost_meanwhil
 ) -> None:
     one = session()
     loses = lab.entry(fault_id="loses", code=214, after_calls=1)
-    hangs = lab.entry(fault_id="hangs", mode="hang", code=999, delay_us=200_000)
+    hangs = lab.entry(fault_id="hangs", mode="hang", code=999, delay_us=2_000_000)
     lab.page.write([loses, hangs])
     assert one("threads 2") == [214, 214]
     assert (one("sync"), one.state()["latched_code"]) == (214, 214)

@@ -12,24 +12,28 @@ import pytest
 from conftest import GPUS, PROGRAMS, TREE, Lab, Session
 
 WRITER = """
-import sys
+import signal, sys, time
 from dataclasses import replace
 from pathlib import Path
 from faultline_service.page import Page
 page = Page(Path(sys.argv[1]))
 (first,) = page.entries()
 other = replace(first, fault_id="other", gpu_uuid=sys.argv[2], serial=0)
+stop, longest = [], 0.0
+signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
 print("writing", flush=True)
-while True:
+while not stop:
+    begun = time.monotonic()
     page.edit(lambda there: [*(e for e in there if e.fault_id != "other"), other])
+    longest = max(longest, time.monotonic() - begun)
+print(longest)
 """
+# Seconds after which a reader takes a writer for dead, see page.c.
+PATIENCE = 0.1
 
 
-def test_no_call_passes_because_another_fault_is_being_written(
-    lab: Lab, session: Callable[..., Session]
-) -> None:
-    one = session()
-    lab.arm(mode="transient")
+def while_written(one: Session, lab: Lab) -> tuple[set[int], float]:
+    """Codes of calls while another fault is written, and the seconds of the longest writing."""
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(lab.page_path), GPUS[1][0]],
         env=os.environ | {"PYTHONPATH": str(TREE / "service")},
@@ -41,10 +45,25 @@ def test_no_call_passes_because_another_fault_is_being_written(
         assert writer.stdout.readline() == "writing\n"
         before = lab.page.generation
         codes = {code for _ in range(20) for code in one("allocs 5000")}
-        assert lab.page.generation > before
+        while lab.page.generation == before:
+            codes |= set(one("allocs 5000"))
+        writer.terminate()
+        return codes, float(writer.communicate(timeout=60)[0])
     finally:
         writer.kill()
         writer.communicate()
+
+
+def test_no_call_passes_because_another_fault_is_being_written(
+    lab: Lab, session: Callable[..., Session]
+) -> None:
+    one = session()
+    for _ in range(20):
+        lab.arm(mode="transient")
+        codes, longest = while_written(one, lab)
+        # A writer that the machine has kept from its work for so long is taken for dead.
+        if codes == {719} or longest < PATIENCE:
+            break
     assert codes == {719}
 
 
@@ -67,7 +86,7 @@ def test_a_pipe_in_the_place_of_the_page_stops_nobody(lab: Lab, compiled: Callab
     program = compiled("session", PROGRAMS / "session.c", "-pthread", "-ldl")
     process = lab.start(program)
     try:
-        assert process.communicate("sync\n", timeout=20)[0] == "[0,0,0,0]\n0\n"
+        assert process.communicate("sync\n", timeout=60)[0] == "[0,0,0,0]\n0\n"
     finally:
         process.kill()
 
