@@ -27,7 +27,7 @@ def test_an_injected_fault_is_in_the_kernel_log_and_on_the_page_until_its_deadli
     assert "(PCI:0000:1a:00): 79," in machine.lines[0]
     (entry,) = machine.page.entries()
     assert (entry.gpu_uuid, entry.code_live, entry.code_new) == (UUID, 719, 999)
-    assert abs(entry.not_after - clock.to_boottime(clock.seconds(status["endsAt"]))) < clock.SECOND
+    assert abs(entry.not_after - clock.to_boottime(clock.seconds(status["endsAt"]))) < 1e8
 
 
 def test_an_agent_that_starts_anew_writes_no_second_line_and_arms_again(machine: Machine) -> None:
@@ -156,7 +156,7 @@ def test_spec_cuda_comes_to_the_page_with_the_target_as_it_sees_itself(machine: 
     assert (entry.probability, entry.seed, entry.rank) == (0.5, 7, 0)
     assert (entry.pod_uid, entry.pid, entry.pid_namespace) == (POD, 17, namespace)
     begins = clock.to_boottime(clock.seconds(status["injectedAt"]) + 20)
-    assert abs(entry.not_before - begins) < clock.SECOND
+    assert abs(entry.not_before - begins) < 1e8
     assert "pid=4711, name=python3" in machine.lines[0]
     assert status["cuda"]["mode"] == "once"
 
