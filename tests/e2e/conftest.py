@@ -61,7 +61,7 @@ def released(node: str) -> None:
         capture_output=True,
     )
     gpus = "--for=jsonpath={.status.allocatable.nvidia\\.com/gpu}=2"
-    kubectl("wait", f"node/{node}", gpus, "--timeout=60s")
+    kubectl("wait", f"node/{node}", gpus, "--timeout=180s")
 
 
 class Drill:

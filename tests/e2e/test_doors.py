@@ -287,7 +287,7 @@ def deployment(tmp_path: Path) -> Iterator[str]:
     good = "--for=jsonpath={.status.state}=successful"
     kubectl("wait", "-n", space, "dgd/my-deployment", good, "--timeout=180s")
     yield space
-    kubectl("delete", "namespace", space, "--timeout=120s")
+    kubectl("delete", "namespace", space, "--timeout=180s")
 
 
 @LONG

@@ -75,9 +75,9 @@ def monitor() -> Iterator[list[str]]:
     kubectl("patch", *MONITOR, "--type=merge", "-p", change)
     for node in nodes:
         found = "--for=condition=SysLogsXIDError=True"
-        kubectl("wait", f"node/{node}", found, "--timeout=120s")
+        kubectl("wait", f"node/{node}", found, "--timeout=180s")
         released(node)
-    kubectl("rollout", "status", *MONITOR, "--timeout=120s")
+    kubectl("rollout", "status", *MONITOR, "--timeout=180s")
 
 
 def test_with_the_monitor_stopped_nothing_is_detected_and_phase_six_fails(
@@ -88,7 +88,7 @@ def test_with_the_monitor_stopped_nothing_is_detected_and_phase_six_fails(
     monitor.append(target(run))
     change = '{"spec":{"template":{"spec":{"nodeSelector":{"lab.faultline.dev/none":"x"}}}}}'
     kubectl("patch", *MONITOR, "--type=merge", "-p", change)
-    gone = ("wait", "--for=delete", "pod", "-n", "nvsentinel", "--timeout=60s")
+    gone = ("wait", "--for=delete", "pod", "-n", "nvsentinel", "--timeout=180s")
     kubectl(*gone, "-l", "app.kubernetes.io/name=syslog-health-monitor")
     failed_in(run.end(), 6, "condition SysLogsXIDError False")
 
@@ -106,7 +106,7 @@ def waiting_drainer() -> Iterator[None]:
         change = json.dumps({"data": {"config.toml": content}})
         kubectl("patch", "configmap", "node-drainer", *DRAINER, "--type=merge", "-p", change)
         kubectl("rollout", "restart", "deployment/node-drainer", *DRAINER)
-        kubectl("rollout", "status", "deployment/node-drainer", *DRAINER, "--timeout=60s")
+        kubectl("rollout", "status", "deployment/node-drainer", *DRAINER, "--timeout=180s")
 
     put(text.replace('"Immediate"', '"AllowCompletion"'))
     yield

@@ -55,13 +55,13 @@ def operator_away() -> None:
     """Scale the operator down and wait until none of its pods is left."""
     output("kubectl", "scale", *OPERATOR, "--replicas=0")
     pods = ("pods", "--selector=app.kubernetes.io/name=dynamo-operator")
-    output("kubectl", "wait", "-n", "dynamo-system", *pods, "--for=delete", "--timeout=60s")
+    output("kubectl", "wait", "-n", "dynamo-system", *pods, "--for=delete", "--timeout=180s")
 
 
 def operator_back() -> None:
     """As many replicas as the lab's manifest has, all ready."""
     output("kubectl", "scale", *OPERATOR, "--replicas=2")
-    output("kubectl", "rollout", "status", *OPERATOR, "--timeout=90s")
+    output("kubectl", "rollout", "status", *OPERATOR, "--timeout=180s")
 
 
 @pytest.fixture

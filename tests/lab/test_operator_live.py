@@ -25,7 +25,7 @@ JSON_PATCH = "application/json-patch+json"
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 STRATEGIC = "application/strategic-merge-patch+json"
-WAIT_SECONDS = 90.0
+WAIT_SECONDS = 180.0
 # The one recorded answer that the stand-in does not give: see lab/operator/README.md.
 DIFFERENT = {"bad volume type"}
 
