@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from . import _access, _refusals
-from ._errors import FaultlineError
+from ._errors import FaultlineError, NoSuchKind
 
 Obj = dict[str, Any]
 
@@ -73,22 +73,13 @@ class Cluster:
     """Verbs on a cluster. Raises FaultlineError with a sentence for what the API refuses."""
 
     def __init__(self, kubeconfig: str | None = None, context: str | None = None) -> None:
-        from kubernetes.client import ApiException
         from kubernetes.dynamic import DynamicClient
 
         found = self._configuration = _access.configuration(kubeconfig, context)
         try:
             self.dynamic = DynamicClient(patient(found))
-        except ApiException as error:
-            raise FaultlineError(
-                f"The API server at {found.host} does not say what it offers: {reason(error)}. "
-                "Look at the account in the kubeconfig."
-            ) from error
         except Exception as error:
-            raise FaultlineError(
-                f"The API server at {found.host} does not answer ({innermost(error)}): start it, "
-                "or name another kubeconfig."
-            ) from error
+            raise FaultlineError(undiscovered(found.host, error)) from error
 
     @property
     def address(self) -> str:
@@ -100,16 +91,23 @@ class Cluster:
         return _access.of(self._configuration)
 
     def resource(self, kind: Kind) -> Any:
-        """The dynamic client's resource; raises FaultlineError when there is no such kind."""
+        """The dynamic client's resource; raises NoSuchKind when there is none.
+
+        Raises FaultlineError when the API server, which may have to be asked, does not say.
+        """
+        from kubernetes.client import ApiException
         from kubernetes.dynamic.exceptions import ResourceNotFoundError
+        from urllib3.exceptions import HTTPError
 
         try:
             return self.dynamic.resources.get(api_version=kind.api_version, kind=kind.kind)
         except ResourceNotFoundError as error:
-            raise FaultlineError(
+            raise NoSuchKind(
                 f"The cluster knows no {kind.kind} ({kind.api_version}): "
                 "install what defines it first."
             ) from error
+        except (ApiException, HTTPError) as error:
+            raise FaultlineError(undiscovered(self.address, error)) from error
 
     def has(self, kind: Kind) -> bool:
         """Whether the cluster knows the kind.
@@ -118,7 +116,7 @@ class Cluster:
         """
         try:
             resource = self.resource(kind)
-        except FaultlineError:
+        except NoSuchKind:
             return False
         try:
             return self._call(f"list {kind}", True, resource.get, limit=1) is not None
@@ -222,6 +220,21 @@ def patient(configuration: Any) -> Any:
             return super().call_api(*args, **more)
 
     return Patient(configuration)
+
+
+def undiscovered(host: str, error: Exception) -> str:
+    """What it means that an API server does not say which kinds it knows."""
+    from kubernetes.client import ApiException
+
+    if isinstance(error, ApiException):
+        return (
+            f"The API server at {host} does not say what it offers: {reason(error)}. "
+            "Look at the account in the kubeconfig."
+        )
+    return (
+        f"The API server at {host} does not answer ({innermost(error)}): start it, "
+        "or name another kubeconfig."
+    )
 
 
 def innermost(error: BaseException) -> str:

@@ -14,6 +14,10 @@ class FaultlineError(Exception):
         self.details = details
 
 
+class NoSuchKind(FaultlineError):
+    """The cluster does not know a kind of objects."""
+
+
 class WaitTimeout(FaultlineError):
     """What was waited for did not come in time."""
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ._client import WATCH_SECONDS, Cluster, Kind, Obj, reason
-from ._errors import FaultlineError, WaitTimeout
+from ._errors import FaultlineError, NoSuchKind, WaitTimeout
 
 Objects = dict[tuple[str, str], Obj]
 Snapshot = Mapping[str, Objects]
@@ -40,7 +40,7 @@ class Follower(threading.Thread):
         while True:
             try:
                 self._round()
-            except FaultlineError as error:
+            except NoSuchKind as error:
                 self.news.put((self.key, "FAILED", error))
                 return
             except Exception as error:
@@ -65,6 +65,21 @@ class Follower(threading.Thread):
         )
         for event in stream:
             self.news.put((self.key, event["type"], event["raw_object"]))
+
+
+def followable(cluster: Cluster, wanted: Mapping[str, Kind]) -> dict[str, Kind]:
+    """The kinds less those that the cluster does not know.
+
+    Where it is in trouble and does not say, a wait may still hear of them: it asks again.
+    """
+
+    def known(kind: Kind) -> bool:
+        try:
+            return cluster.has(kind)
+        except FaultlineError:
+            return True
+
+    return {key: kind for key, kind in wanted.items() if known(kind)}
 
 
 def identity(obj: Obj) -> tuple[str, str]:

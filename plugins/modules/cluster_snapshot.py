@@ -60,7 +60,7 @@ from ..module_utils import _run, _snapshot
 from ..module_utils._client import FAULT, GRAPH, NODE, Cluster, Kind
 from ..module_utils._errors import FaultlineError, WaitTimeout
 from ..module_utils._module import run
-from ..module_utils._watch import Snapshot, wait
+from ..module_utils._watch import Snapshot, followable, wait
 
 
 def kinds(cluster: Cluster) -> dict[str, Kind]:
@@ -71,7 +71,7 @@ def kinds(cluster: Cluster) -> dict[str, Kind]:
         "DynamoGraphDeployment": GRAPH,
         "GPUFault": FAULT,
     }
-    return {key: kind for key, kind in wanted.items() if cluster.has(kind)}
+    return followable(cluster, wanted)
 
 
 def content_of(now: Snapshot) -> dict[str, Any]:

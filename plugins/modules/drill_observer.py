@@ -55,7 +55,7 @@ from ..module_utils._client import FAULT, GRAPH, MAINTENANCE, NODE, Cluster, Kin
 from ..module_utils._errors import WaitTimeout
 from ..module_utils._module import CLUSTER_ARGS
 from ..module_utils._views import VIEWS
-from ..module_utils._watch import wait
+from ..module_utils._watch import followable, wait
 
 PID_FILE = "observer.pid"
 
@@ -71,7 +71,7 @@ def kinds(cluster: Cluster, namespace: str) -> dict[str, Kind]:
         Kind("v1", "Event", namespace),
         Kind("v1", "Event", "default"),
     ]
-    return {str(kind): kind for kind in wanted if cluster.has(kind)}
+    return followable(cluster, {str(kind): kind for kind in wanted})
 
 
 def observe(params: dict[str, Any], folder: Path) -> None:

@@ -11,8 +11,16 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.faultline.gpu.plugins.module_utils import _client as client
-from ansible_collections.faultline.gpu.plugins.module_utils._client import FAULT, Cluster, Kind
-from ansible_collections.faultline.gpu.plugins.module_utils._errors import FaultlineError
+from ansible_collections.faultline.gpu.plugins.module_utils._client import (
+    FAULT,
+    HOST,
+    Cluster,
+    Kind,
+)
+from ansible_collections.faultline.gpu.plugins.module_utils._errors import (
+    FaultlineError,
+    NoSuchKind,
+)
 from ansible_collections.faultline.gpu.plugins.module_utils._watch import Snapshot, wait
 
 sys.path.append(str(Path(__file__).parents[2] / "service"))
@@ -27,7 +35,7 @@ def server() -> Iterator[Server]:
 
 
 def unknown(kind: Kind) -> None:
-    raise FaultlineError(f"The cluster knows no {kind.kind}.")
+    raise NoSuchKind(f"The cluster knows no {kind.kind}.")
 
 
 @pytest.fixture
@@ -89,3 +97,13 @@ def test_a_call_that_is_never_answered_ends_with_a_sentence(
     assert len(said) == 2
     for text in said:
         assert text.startswith("Cannot list GPUFault: the API server does not answer (")
+
+
+def test_an_api_server_that_falls_silent_before_it_has_said_what_it_offers_is_a_sentence(
+    server: Server, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "SILENCE", 0.1)
+    server.silent = True
+    for call in (cluster.list, cluster.has):
+        with pytest.raises(FaultlineError, match=r"The API server at .* does not answer \("):
+            call(HOST)

@@ -10,13 +10,22 @@ from itertools import repeat
 from typing import Any
 
 import pytest
-from ansible_collections.faultline.gpu.plugins.module_utils._client import Kind
+from ansible_collections.faultline.gpu.plugins.module_utils._client import (
+    FAULT,
+    HOST,
+    NODE,
+    Kind,
+)
 from ansible_collections.faultline.gpu.plugins.module_utils._errors import (
     FaultlineError,
     WaitFailed,
     WaitTimeout,
 )
-from ansible_collections.faultline.gpu.plugins.module_utils._watch import Snapshot, wait
+from ansible_collections.faultline.gpu.plugins.module_utils._watch import (
+    Snapshot,
+    followable,
+    wait,
+)
 from fake_api import Api, refusal
 from unhurried import Unhurried
 
@@ -337,3 +346,30 @@ def test_a_condition_that_is_asked_again_waits_for_the_lists_and_for_the_deadlin
     with pytest.raises(WaitTimeout, match="nothing listed yet"):
         wait(api.cluster(), PODS, steps, 0.2, again=lambda: 0.05)
     assert steps.seen == []
+
+
+def test_a_wait_goes_on_where_the_api_server_does_not_say_yet_what_it_offers(
+    api: Api, unhurried: Unhurried, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.put(pod("a"))
+    cluster = api.cluster()
+    asked, troubles = cluster.resource, [FaultlineError("The API server does not answer.")]
+
+    def resource(kind: Kind) -> Any:
+        if troubles:
+            raise troubles.pop()
+        return asked(kind)
+
+    monkeypatch.setattr(cluster, "resource", resource)
+    now, _ = wait(cluster, PODS, lambda now: (bool(now["pods"]), "no pod"), LONG)
+    assert phases(now) == {"a": "Pending"}
+    assert troubles == []
+
+
+def test_what_a_cluster_in_trouble_may_know_is_followed_and_what_it_does_not_know_is_not(
+    api: Api,
+) -> None:
+    api.refuses_looks["GPUFault"] = 500
+    api.unknown.add("GPUHost")
+    wanted = {"nodes": NODE, "faults": FAULT, "hosts": HOST}
+    assert list(followable(api.cluster(), wanted)) == ["nodes", "faults"]
