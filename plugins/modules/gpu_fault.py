@@ -33,7 +33,9 @@ options:
         O(delete_all).
     type: str
   delete_all:
-    description: With O(state=absent), end and remove the faults of all runs.
+    description:
+      - With O(state=absent), end and remove the faults of all runs. Does not go with O(run_id) and
+        O(name).
     type: bool
     default: false
   xid:
@@ -319,6 +321,11 @@ def let_go(cluster: Cluster, fault: Obj) -> None:
 def absent(module: AnsibleModule, cluster: Cluster) -> dict[str, Any]:
     """Delete the faults, and wait until the agents have let them go."""
     p = module.params
+    if p["delete_all"] and (p["run_id"] or p["name"]):
+        raise FaultlineError(
+            "delete_all ends the faults of all runs: leave out run_id and name, or delete_all to "
+            "end those alone."
+        )
     if not cluster.has(FAULT):
         return {"removed": []}
     mine = of_run(None) if p["delete_all"] else of_run(p["run_id"], p["name"])

@@ -71,6 +71,15 @@ def test_without_a_run_nothing_is_made_or_ended(held: Api, run: Run, state: str)
     assert [f["metadata"]["name"] for f in held.all("GPUFault")] == ["a", "b"]
 
 
+@pytest.mark.parametrize("also", [{"run_id": "run-1"}, {"name": "b"}])
+def test_the_faults_of_all_runs_do_not_end_where_some_are_named(
+    held: Api, run: Run, also: Object
+) -> None:
+    result = run(gpu_fault, state="absent", delete_all=True, timeout=0.2, **also)
+    assert result["msg"].startswith("delete_all ends the faults of all runs: leave out run_id")
+    assert held.writes == []
+
+
 def test_only_what_the_agent_holds_is_let_go(held: Api, run: Run) -> None:
     (made,) = [f for f in held.all("GPUFault") if f["metadata"]["name"] == "b"]
     made["metadata"]["finalizers"] = [OTHERS, AGENT]
