@@ -23,7 +23,7 @@ from urllib3.exceptions import HTTPError
 from . import auth, clock, profiles
 from .cuda_effect import refused
 from .kube import DRILL_LABEL, ENDED, FAULT, GROUP_VERSION, HOST, NODE_LABEL, RUN_LABEL, Kube, Obj
-from .limits import may_hurt, phase_of
+from .limits import may_hurt
 
 NAME = "fault-injection-api"
 LONGEST_LABEL = 63
@@ -154,7 +154,8 @@ def fault_object(xid: int, wanted: Inject) -> Obj:
 def create(kube: Any, body: Obj) -> Obj:
     """Create a fault; one of the same name and content is that fault already.
 
-    Raises HTTPException, 409, when that one is over or of other content: it would not hurt.
+    Raises HTTPException, 409, when that one is over, is told to end or is of other content: it
+    would not hurt.
     """
     name = body["metadata"]["name"]
     try:
@@ -166,9 +167,11 @@ def create(kube: Any, body: Obj) -> Obj:
         names = {*body["spec"], "cuda"}
         if any((found["spec"].get(n) or None) != (body["spec"].get(n) or None) for n in names):
             raise HTTPException(409, f"there is another fault {name}: end it first") from error
-        if phase_of(found) in ENDED:
+        told = found["spec"].get("ended") or found["metadata"].get("deletionTimestamp")
+        if told or not may_hurt(found):
             raise HTTPException(
-                409, f"the fault {name} is over: delete it, or give another fault_id"
+                409,
+                f"the fault {name} is over, or about to be: delete it, or give another fault_id",
             ) from error
         return dict(found)
     return made

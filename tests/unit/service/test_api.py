@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -192,6 +193,31 @@ def test_a_fault_that_is_over_is_not_answered_as_if_it_had_been_injected(
     again = client.post(INJECT, json=body(fault_id="mine"), headers=GOOD)
     assert again.status_code == 409
     assert "mine is over" in again.json()["detail"]
+
+
+def leave(fault: dict[str, Any]) -> None:
+    fault["metadata"]["deletionTimestamp"] = clock.stamp()
+
+
+def end(fault: dict[str, Any]) -> None:
+    fault["spec"]["ended"] = True
+
+
+def run_out(fault: dict[str, Any]) -> None:
+    fault["status"] |= {"endsAt": clock.stamp(time.time() - 70)}
+
+
+@pytest.mark.parametrize("happens", [leave, end, run_out])
+def test_a_fault_that_its_agent_has_still_to_end_is_not_answered_as_if_it_would_hurt(
+    client: TestClient, kube: FakeKube, happens: Callable[[dict[str, Any]], None]
+) -> None:
+    client.post(INJECT, json=body(fault_id="mine"), headers=GOOD)
+    kube.faults["mine"]["status"] = {"phase": "Active"}
+    assert client.post(INJECT, json=body(fault_id="mine"), headers=GOOD).status_code == 200
+    happens(kube.faults["mine"])
+    again = client.post(INJECT, json=body(fault_id="mine"), headers=GOOD)
+    assert again.status_code == 409
+    assert "mine is over, or about to be: delete it" in again.json()["detail"]
 
 
 @pytest.mark.parametrize("xid", [0, 1001])
