@@ -25,7 +25,7 @@ from kubernetes.config import new_client_from_config
 from kubernetes.dynamic import DynamicClient
 from urllib3.exceptions import HTTPError
 
-from ..files import replace
+from ..files import draft_of, replace
 from . import config, leftovers
 from .config import Cluster, boot_id
 
@@ -35,7 +35,8 @@ CTR = ["ctr", "--address=/run/containerd/containerd.sock", "--namespace=k8s.io"]
 
 def refuse_foreign(folder: Path) -> None:
     """Raise SystemExit for a folder with content that no cluster has made: it would be removed."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / "cluster.json").exists():
+    plan = folder / "cluster.json"
+    if folder.exists() and not plan.exists() and set(folder.iterdir()) - {draft_of(plan)}:
         raise SystemExit(f"{folder} is no folder of a lab cluster: it is left as it is.")
 
 

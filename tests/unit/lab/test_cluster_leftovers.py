@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_plans import TREE
+from lab_plans import TREE, cluster
 
 from lab.cluster import leftovers, network
+from lab.cluster.__main__ import refuse_foreign
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
@@ -232,3 +233,21 @@ def test_a_folder_that_no_cluster_has_made_is_not_removed(tmp_path: Path) -> Non
     assert done.returncode == 1
     assert "is no folder of a lab cluster" in done.stderr
     assert (tmp_path / "precious").exists()
+
+
+def test_a_folder_in_which_a_cluster_was_only_just_to_be_made_is_a_clusters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_self: Path, _target: Path) -> None:
+        raise KeyboardInterrupt
+
+    made = cluster(state=str(tmp_path))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            made.save()
+    assert list(made.folder.iterdir()) != []
+    refuse_foreign(made.folder)
+    (made.folder / "precious").write_text("data")
+    with pytest.raises(SystemExit, match="is no folder of a lab cluster"):
+        refuse_foreign(made.folder)
