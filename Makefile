@@ -19,6 +19,8 @@ else
   INVENTORY ?= inventories/lab
   export KUBECONFIG := $(LAB_KUBECONFIG)
 endif
+# The kubeconfig alone says which cluster: these would lead kubernetes.core to another one.
+unexport $(filter K8S_AUTH_%,$(.VARIABLES))
 export PATH := $(CURDIR)/$(VENV)/bin:/var/cache/faultline/bin:$(PATH)
 PLAY := ansible-playbook -i $(INVENTORY)
 

@@ -10,11 +10,13 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   kubeconfig:
-    description: Path of the kubeconfig; E(KUBECONFIG) or C(~/.kube/config) when not given.
+    description:
+      - Path of the kubeconfig; E(K8S_AUTH_KUBECONFIG), as for C(kubernetes.core), E(KUBECONFIG) or
+        C(~/.kube/config) when not given.
     type: path
     aliases: [config_file]
   context:
-    description: Context of the kubeconfig.
+    description: Context of the kubeconfig; E(K8S_AUTH_CONTEXT), or its current one, when not given.
     type: str
 requirements:
   - python >= 3.11

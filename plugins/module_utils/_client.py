@@ -214,6 +214,9 @@ def patient(configuration: Any) -> Any:
     """A client whose every request has a time limit: the Kubernetes client sets none."""
     from kubernetes.client import ApiClient
 
+    # A read that nobody answers is tried once more, not three times.
+    configuration.retries = 1
+
     class Patient(ApiClient):
         def call_api(self, *args: Any, **more: Any) -> Any:
             more["_request_timeout"] = more.get("_request_timeout") or (CONNECT, SILENCE)

@@ -6,14 +6,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
 from ._client import Cluster
 from ._errors import FaultlineError
 
 CLUSTER_ARGS: dict[str, Any] = {
-    "kubeconfig": {"type": "path", "aliases": ["config_file"]},
-    "context": {"type": "str"},
+    # The variables of kubernetes.core, so that roles that use both work on one cluster.
+    "kubeconfig": {
+        "type": "path",
+        "aliases": ["config_file"],
+        "fallback": (env_fallback, ["K8S_AUTH_KUBECONFIG"]),
+    },
+    "context": {"type": "str", "fallback": (env_fallback, ["K8S_AUTH_CONTEXT"])},
 }
 
 
