@@ -9,146 +9,26 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-from typing import Any, Literal
+from typing import Any
 
 import uvicorn
-from fastapi import Depends, FastAPI, HTTPException, Path, Request
+from fastapi import Depends, FastAPI, HTTPException, Path, Request, Security
 from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyHeader, HTTPBearer
 from kubernetes.client import ApiException
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from urllib3.exceptions import HTTPError
 
 from . import auth, clock, profiles
 from .cuda_effect import refused
-from .kube import DRILL_LABEL, ENDED, FAULT, GROUP_VERSION, HOST, NODE_LABEL, RUN_LABEL, Kube, Obj
+from .kube import DRILL_LABEL, ENDED, FAULT, HOST, Kube, Obj
 from .limits import may_hurt
+from .models import FaultResponse, Inject, fault_object, response
 
 NAME = "fault-injection-api"
-LONGEST_LABEL = 63
 SEVERITY = {"RESTART_BM": "critical", "COMPONENT_RESET": "critical", "RESTART_VM": "critical"}
-UID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 # The API server keeps `Authorization` for itself; through its proxy the token comes in this one.
 PROXY_HEADER = "X-Faultline-Authorization"
-
-
-class CudaTarget(BaseModel):
-    """Whose calls are hit; all that is named must be true of a process. `pid` is the node's."""
-
-    model_config = ConfigDict(extra="forbid")
-    pod_uid: str | None = Field(None, pattern=UID, serialization_alias="podUID")
-    mig_uuid: str | None = Field(None, pattern=f"^MIG-{UID[1:]}", serialization_alias="migUUID")
-    pid: int | None = Field(None, ge=1)
-    rank: int | None = Field(None, ge=0)
-
-
-class Cuda(BaseModel):
-    """How calls are hit; what is not said is as the XID's profile says."""
-
-    model_config = ConfigDict(extra="forbid")
-    mode: Literal["sticky", "once", "transient", "hang", "slow", "genuine"] | None = None
-    classes: str | None = Field(None, pattern=r"^[SQITN]{1,5}$")
-    after_calls: int | None = Field(None, ge=0, lt=2**32, serialization_alias="afterCalls")
-    probability: float | None = Field(None, gt=0, le=1)
-    seed: int | None = Field(None, ge=0, lt=2**63)
-    delay_microseconds: int | None = Field(
-        None, ge=0, lt=2**32, serialization_alias="delayMicroseconds"
-    )
-    not_before_seconds: int | None = Field(
-        None, ge=0, le=7200, serialization_alias="notBeforeSeconds"
-    )
-    target: CudaTarget | None = None
-
-
-class Inject(BaseModel):
-    """A fault to be: the GPU by `gpu_uuid` or `pci_address`, else by `gpu_id`; times in seconds.
-
-    With a `fault_id` the same request twice makes one fault. `xid_type` is what Dynamo's clients
-    send beside the address, which says the XID.
-    """
-
-    # A word that is not understood may be the GPU's, and another one would be hit.
-    model_config = ConfigDict(extra="forbid")
-    node_name: str
-    xid_type: int | None = None
-    fault_id: str | None = Field(None, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-    gpu_id: int = Field(0, ge=0)
-    gpu_uuid: str | None = None
-    pci_address: str | None = None
-    duration: int | None = Field(None, ge=1, le=7200)
-    effects: list[Literal["kernelLog", "cuda"]] = ["kernelLog", "cuda"]
-    run_id: str | None = Field(None, pattern=r"^[a-z0-9-]{1,32}$")
-    process_name: str | None = Field(None, pattern=r"^[A-Za-z0-9_.:-]{1,32}$")
-    cuda: Cuda | None = None
-
-    @model_validator(mode="after")
-    def _one_gpu(self) -> Inject:
-        """Refuse a GPU that is named twice: the names may be of two."""
-        ways = ("gpu_id", "gpu_uuid", "pci_address")
-        said = [w for w in ways if w in self.model_fields_set and getattr(self, w) is not None]
-        if len(said) > 1:
-            raise ValueError(f"name the GPU by one of {', '.join(said)}")
-        return self
-
-    def gpu(self) -> dict[str, Any]:
-        """The target as GPUFault has it."""
-        if self.gpu_uuid:
-            return {"uuid": self.gpu_uuid}
-        return {"pciAddress": self.pci_address} if self.pci_address else {"index": self.gpu_id}
-
-
-class FaultResponse(BaseModel):
-    """A fault as Dynamo's service answers it, and the object's spec and status."""
-
-    fault_id: str
-    status: str
-    fault_type: str
-    target: str
-    injected_at: str | None
-    message: str
-    spec: dict[str, Any]
-    details: dict[str, Any]
-
-
-def response(fault: Obj) -> FaultResponse:
-    """A GPUFault as an answer."""
-    spec, status = fault["spec"], fault.get("status") or {}
-    gpu = status.get("gpu") or spec["gpu"]
-    which = gpu.get("index", gpu.get("uuid") or gpu.get("pciAddress"))
-    return FaultResponse(
-        fault_id=fault["metadata"]["name"],
-        status=status.get("phase", "Pending").lower(),
-        fault_type=f"gpu_xid_{spec['xid']}",
-        target=f"{spec['node']}/gpu{which}",
-        injected_at=status.get("injectedAt"),
-        message=status.get("message") or "waiting for the node's agent",
-        spec=spec,
-        details=status,
-    )
-
-
-def fault_object(xid: int, wanted: Inject) -> Obj:
-    """The GPUFault of a request."""
-    # For selectors; the name of a node may be longer than a label.
-    labels = {NODE_LABEL: wanted.node_name} if len(wanted.node_name) <= LONGEST_LABEL else {}
-    spec: Obj = {
-        "xid": xid,
-        "node": wanted.node_name,
-        "gpu": wanted.gpu(),
-        "effects": wanted.effects,
-    }
-    if wanted.duration is not None:
-        spec["durationSeconds"] = wanted.duration
-    if wanted.run_id:
-        labels[RUN_LABEL] = spec["runId"] = wanted.run_id
-    if wanted.process_name:
-        spec["processName"] = wanted.process_name
-    if wanted.cuda:
-        spec["cuda"] = wanted.cuda.model_dump(by_alias=True, exclude_none=True)
-    name = wanted.fault_id or f"xid-{xid}-{secrets.token_hex(4)}"
-    meta = {"name": name, "labels": labels}
-    return {"apiVersion": GROUP_VERSION, "kind": FAULT, "metadata": meta, "spec": spec}
 
 
 def create(kube: Any, body: Obj) -> Obj:
@@ -203,8 +83,19 @@ def refuse_impossible(xid: int, spec: Obj) -> None:
         raise HTTPException(422, why)
 
 
-def may(verb: str) -> Any:
-    """A dependency that lets a request through only if its user may do this to GPUFaults."""
+# What the API's own description says of tokens; auth.py looks at them.
+SCHEMES = (
+    HTTPBearer(auto_error=False, description="Token for the audience faultline"),
+    APIKeyHeader(
+        name=PROXY_HEADER,
+        auto_error=False,
+        description="The same, with `Bearer ` before it, through the API server's service proxy",
+    ),
+)
+
+
+def may(verb: str) -> list[Any]:
+    """Dependencies that let a request through only if its user may do this to GPUFaults."""
 
     def check(request: Request) -> str:
         header = request.headers.get("Authorization") or request.headers.get(PROXY_HEADER)
@@ -214,7 +105,7 @@ def may(verb: str) -> Any:
             challenge = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
             raise HTTPException(error.status, str(error), challenge) from error
 
-    return Depends(check)
+    return [Depends(check), *(Security(scheme) for scheme in SCHEMES)]
 
 
 def refusal(error: ApiException) -> JSONResponse:
@@ -279,7 +170,7 @@ def create_app(kube: Any, most_nodes: int = 1) -> FastAPI:
             for row in rows
         ]
 
-    @app.post("/api/v1/faults/gpu/inject/xid-{xid}", dependencies=[may("create")])
+    @app.post("/api/v1/faults/gpu/inject/xid-{xid}", dependencies=may("create"))
     def inject(wanted: Inject, xid: int = Path(ge=1, le=1000)) -> FaultResponse:
         if wanted.xid_type not in (None, xid):
             raise HTTPException(422, f"xid_type is {wanted.xid_type}, the address says {xid}")
@@ -298,13 +189,13 @@ def create_app(kube: Any, most_nodes: int = 1) -> FastAPI:
     def fault(fault_id: str) -> FaultResponse:
         return response(existing(fault_id, kube.get(FAULT, fault_id)))
 
-    @app.post("/api/v1/faults/{fault_id}/recover", dependencies=[may("update")])
+    @app.post("/api/v1/faults/{fault_id}/recover", dependencies=may("update"))
     def recover(fault_id: str) -> FaultResponse:
         existing(fault_id, kube.get(FAULT, fault_id))
         done = kube.patch(FAULT, fault_id, {"spec": {"ended": True}})
         return response(existing(fault_id, done))
 
-    @app.delete("/api/v1/faults/{fault_id}", dependencies=[may("delete")])
+    @app.delete("/api/v1/faults/{fault_id}", dependencies=may("delete"))
     def delete(fault_id: str) -> FaultResponse:
         found = existing(fault_id, kube.get(FAULT, fault_id))
         kube.delete(FAULT, fault_id)

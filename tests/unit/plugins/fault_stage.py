@@ -8,7 +8,8 @@ from typing import Any
 from ansible_collections.faultline.gpu.plugins.module_utils._errors import FaultlineError
 from fake_api import Api
 from fastapi import HTTPException
-from faultline_service.api import Inject, fault_object, refuse_impossible
+from faultline_service.api import refuse_impossible
+from faultline_service.models import Inject, fault_object
 
 Object = dict[str, Any]
 NAME = "run-1-xid-79-gpu-node-1"

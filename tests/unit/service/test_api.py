@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from faultline_service import clock
-from faultline_service.api import Inject, create_app, fault_object
+from faultline_service.api import create_app
+from faultline_service.models import Inject, fault_object
 from kubernetes.client import ApiException
 
 GOOD = {"Authorization": "Bearer good"}

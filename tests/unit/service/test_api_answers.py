@@ -95,3 +95,18 @@ def test_a_request_as_dynamos_own_clients_send_it_is_understood() -> None:
     answer = TestClient(create_app(kube)).post(INJECT, json=wanted, headers=GOOD)
     assert answer.status_code == 200
     assert answer.json()["spec"]["gpu"] == {"index": 1}
+
+
+def test_the_description_of_the_api_says_what_needs_a_token_and_how_it_is_sent() -> None:
+    found = create_app(FakeKube()).openapi()
+    routes = {
+        (verb, path): {name for one in route.get("security", []) for name in one}
+        for path, verbs in found["paths"].items()
+        for verb, route in verbs.items()
+    }
+    changing = {at for at in routes if at[0] != "get"}
+    assert len(changing) == 3
+    assert all(bool(routes[at]) == (at in changing) for at in routes)
+    for at in changing:
+        assert routes[at] == {"HTTPBearer", "APIKeyHeader"}
+    assert found["components"]["securitySchemes"]["APIKeyHeader"]["name"].startswith("X-Faultline")
