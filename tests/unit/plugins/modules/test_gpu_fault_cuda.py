@@ -14,8 +14,7 @@ from ansible_collections.faultline.gpu.plugins.module_utils._errors import Fault
 from ansible_collections.faultline.gpu.plugins.modules import gpu_fault
 from fake_api import Run
 from fault_stage import NAME, PRESENT, Object, Service
-from faultline_service import api as service_api
-from faultline_service import cuda_effect, page
+from faultline_service import cuda_effect, models, page
 
 TREE = Path(__file__).parents[4]
 POD = "9d249f14-4b37-4b66-a3d1-6515ff5199fe"
@@ -180,7 +179,7 @@ def test_a_genuine_fault_is_asked_for_where_a_kernel_brings_it_about(
 
 
 def test_module_service_definition_and_page_know_the_same_modes() -> None:
-    asked = service_api.Cuda.model_fields["mode"].annotation
+    asked = models.Cuda.model_fields["mode"].annotation
     (literal, _none) = get_args(asked)
     stored = definition()["properties"]["cuda"]["properties"]["mode"]["enum"]
     assert options.MODES == page.MODES == get_args(literal) == tuple(stored)
