@@ -75,6 +75,22 @@ def lacking(what: str) -> None:
     pytest.skip(what)
 
 
+@cache
+def fixed_addresses() -> tuple[str, ...]:
+    """What goes before a command so that it runs without random addresses, where that is allowed.
+
+    Kernels that scatter a process over 32 bits (vm.mmap_rnd_bits, as Ubuntu 24.04's) now and then
+    put something where the sanitizers of gcc 12 keep their shadow, and those end the program then
+    (google/sanitizers, issues 1614 and 1716).
+    """
+    command = ("setarch", "-R")
+    try:
+        allowed = subprocess.run([*command, "true"], capture_output=True, check=False)
+    except OSError:
+        return ()
+    return command if allowed.returncode == 0 else ()
+
+
 def hosted(
     compiler: str, program: Path, out: Path, flags: Sequence[str], without: Sequence[str] = ()
 ) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import DRIVER, PROGRAMS, SETTINGS, TREE, Lab, hosted, lacking, listed
+from conftest import DRIVER, PROGRAMS, SETTINGS, TREE, Lab, fixed_addresses, hosted, lacking, listed
 from faultline_service.page import MODES
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "6"))
@@ -82,7 +82,7 @@ def test_nothing_is_found_wrong_with_the_code_that_reads(
     options = [f"-max_total_time={max(1, round(SECONDS / 2))}", f"-max_len={longest}"]
     options += ["-print_final_stats=1", "-timeout=10", f"-artifact_prefix={FINDINGS}/{name}-"]
     done = subprocess.run(
-        [str(program), *options, str(corpus)],
+        [*fixed_addresses(), str(program), *options, str(corpus)],
         env=environment,
         capture_output=True,
         text=True,

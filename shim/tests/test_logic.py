@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import PROGRAMS, SETTINGS, TREE, Lab, hosted, lacking
+from conftest import PROGRAMS, SETTINGS, TREE, Lab, fixed_addresses, hosted, lacking
 
 SHIM = TREE / "shim"
 SANITIZERS = {
@@ -43,7 +43,7 @@ def run(logic: Path, lab: Lab, settings: dict[str, str]) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in SETTINGS} | settings
     environment |= {k: v for k, v in lab.environment().items() if k not in SETTINGS}
     environment |= {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1"}
-    command = [str(logic), str(lab.page_path), SEED, SECONDS]
+    command = [*fixed_addresses(), str(logic), str(lab.page_path), SEED, SECONDS]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
 
