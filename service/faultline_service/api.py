@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from . import auth, clock, profiles
 from .cuda_effect import refused
-from .kube import DRILL_LABEL, ENDED, FAULT, HOST, Kube, Obj
+from .kube import DRILL_LABEL, FAULT, HOST, Kube, Obj
 from .limits import may_hurt
 from .models import FaultResponse, Inject, fault_object, response
 
@@ -181,9 +181,7 @@ def create_app(kube: Any, most_nodes: int = 1) -> FastAPI:
 
     @app.get("/api/v1/faults")
     def faults(active_only: bool = False) -> list[FaultResponse]:
-        found = [response(fault) for fault in kube.list(FAULT)]
-        ended = {phase.lower() for phase in ENDED}
-        return [f for f in found if not (active_only and f.status in ended)]
+        return [response(f) for f in kube.list(FAULT) if may_hurt(f) or not active_only]
 
     @app.get("/api/v1/faults/{fault_id}")
     def fault(fault_id: str) -> FaultResponse:

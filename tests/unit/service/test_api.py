@@ -150,7 +150,9 @@ def test_a_fault_whose_time_is_over_does_not_count_even_if_no_agent_is_left_to_s
     # Clocks of nodes may differ by a minute.
     ago(110)
     assert client.post(INJECT, json=body("gpu-node-2"), headers=GOOD).status_code == 409
+    assert client.get("/api/v1/faults?active_only=true").json()
     ago(130)
+    assert not client.get("/api/v1/faults?active_only=true").json()
     assert client.post(INJECT, json=body("gpu-node-2"), headers=GOOD).status_code == 200
 
 
