@@ -186,16 +186,13 @@ async def _serve(load: Load, access: Access, door: Door) -> None:
     (folder / SOCKET).unlink(missing_ok=True)
 
 
-def body(load: Load, access: Access, folder: Path, door: Door | None = None) -> Callable[[], None]:
-    """What the detached process runs, with the door that was opened before."""
+def body(load: Load, access: Access, door: Door) -> Callable[[], None]:
+    """What the detached process runs, once it has opened the door."""
     print_config = json.dumps(asdict(load))
 
     def run() -> None:
         print(f"load {print_config}")
-        opened = door or Door(folder)
-        if opened.socket is None:
-            opened.open()
-        asyncio.run(_serve(load, access, opened))
+        asyncio.run(_serve(load, access, door))
 
     return run
 

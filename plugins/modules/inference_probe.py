@@ -236,7 +236,7 @@ def start(module: AnsibleModule, folder: Path) -> bool:
         deadline=time.time() + p["duration"],
     )
     door = _traffic.Door(folder)
-    body = _traffic.body(load, access, folder, door)
+    body = _traffic.body(load, access, door)
     pid = _background.start(folder / PID_FILE, folder / "traffic.log", body, door.open)
     if not pid:
         module.fail_json(msg=f"The load did not start; see {folder / 'traffic.log'}.")

@@ -76,7 +76,9 @@ def running(server: ThreadingHTTPServer, tmp_path: Path) -> Iterator[Path]:
         deadline=time.time() + 300,
     )
     access = Access("", False, {})
-    background.start(tmp_path / "pid", tmp_path / "log", traffic.body(load, access, tmp_path))
+    door = traffic.Door(tmp_path)
+    body = traffic.body(load, access, door)
+    background.start(tmp_path / "pid", tmp_path / "log", body, door.open)
     yield tmp_path
     background.stop(tmp_path / "pid")
 

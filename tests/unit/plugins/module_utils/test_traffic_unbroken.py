@@ -77,7 +77,7 @@ def test_an_error_in_a_stream_may_be_an_object_or_a_text() -> None:
 
 def test_whoever_has_started_the_load_can_listen_to_it_at_once(tmp_path: Path) -> None:
     door = traffic.Door(tmp_path)
-    body = traffic.body(load(), Access("", False, {}), tmp_path, door)
+    body = traffic.body(load(), Access("", False, {}), door)
     assert background.start(tmp_path / "pid", tmp_path / "log", body, door.open)
     try:
         first = next(traffic.listen(tmp_path, time.time() + 20))
