@@ -10,7 +10,7 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..files import replace
+from ..files import draft_of, replace
 from .identity import DRIVER, Gpu
 
 # The node's own file system, seen from a pod that shares its process ids.
@@ -39,8 +39,9 @@ def prepare(node: str, gpus: list[Gpu]) -> None:
     driver.mkdir(parents=True, exist_ok=True)
     for library in LIBRARIES.glob("*.so.1"):
         # By a rename: pods that run have the older file mapped.
-        shutil.copy(library, driver / f".{library.name}.new")
-        (driver / f".{library.name}.new").replace(driver / library.name)
+        draft = draft_of(driver / library.name)
+        shutil.copy(library, draft)
+        draft.replace(driver / library.name)
     target = NODE / METADATA
     target.parent.mkdir(parents=True, exist_ok=True)
     replace(target, json.dumps(metadata(node, gpus), indent=1))

@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 import json
-import ssl
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_plans import cluster
+from lab_plans import api_in_place_of, cluster, own_network
 
-from lab.cluster import pki
 from lab.cluster.__main__ import wait_ready
 from lab.cluster.config import Cluster, boot_id
 
@@ -66,27 +64,20 @@ class Api(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    """A cluster of one node with keys, whose API address is a loopback address."""
+    """A cluster of one node, whose API address is a loopback address."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    found = cluster(state=str(tmp_path), nodes=1, node_network="127.88.0.0/24")
+    found = cluster(state=str(tmp_path), nodes=1, node_network=own_network())
     found.save()
-    pki.ensure(found)
     boot_id(found, "gpu-node-1").parent.mkdir(parents=True)
     return found
 
 
 @pytest.fixture
 def api(made: Cluster) -> Iterator[Any]:
-    """An API server in the cluster's place."""
-    server: Any = ThreadingHTTPServer((made.api_address, 6443), Api)
-    server.refused, server.seen, server.told = 0, [], threading.Event()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(made.pki / "apiserver.crt", made.pki / "apiserver.key")
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    """The API server in the cluster's place."""
+    with api_in_place_of(made, Api) as server:
+        server.refused, server.seen, server.told = 0, [], threading.Event()
+        yield server
 
 
 def node(boot: str) -> Object:
@@ -100,7 +91,7 @@ def node(boot: str) -> Object:
 
 def test_an_api_server_that_comes_up_late_is_asked_every_second(api: Any, tmp_path: Path) -> None:
     api.refused = 4
-    wait_ready(cluster(state=str(tmp_path), nodes=0, node_network="127.88.0.0/24"), 6)
+    wait_ready(cluster(state=str(tmp_path), nodes=0, node_network=own_network()), 6)
     assert api.refused == -1
 
 

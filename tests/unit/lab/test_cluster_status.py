@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import os
-import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_plans import TREE, cluster
+from lab_plans import TREE, api_in_place_of, cluster, own_network
 
 from lab.cluster import __main__ as lab
 from lab.cluster import pki
@@ -34,29 +32,18 @@ class Api(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def made(tmp_path: Path) -> Cluster:
-    """A cluster whose API address is a loopback address, saved and never started.
-
-    The port is the API server's, so the address is one that no other run of the tests has.
-    """
-    own = divmod(os.getpid() % (128 * 256), 256)
-    found = cluster(state=str(tmp_path), node_network=f"127.{64 + own[0]}.{own[1]}.0/24")
+    """A cluster whose API address is a loopback address, saved and never started."""
+    found = cluster(state=str(tmp_path), node_network=own_network())
     found.save()
     return found
 
 
 @pytest.fixture
 def api(made: Cluster) -> Iterator[Any]:
-    """An API server in the cluster's place, with the cluster's own certificate."""
-    pki.ensure(made)
-    server: Any = ThreadingHTTPServer((made.api_address, 6443), Api)
-    server.code, server.asked = 200, []
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(made.pki / "apiserver.crt", made.pki / "apiserver.key")
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    """The API server in the cluster's place, which says yes."""
+    with api_in_place_of(made, Api) as server:
+        server.code, server.asked = 200, []
+        yield server
 
 
 @pytest.fixture
