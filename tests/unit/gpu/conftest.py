@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-TREE = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(TREE / "tests/gpu"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "gpu"))
 
-GPU = "GPU-11111111-2222-3333-4444-555555555555"
+from gpu_stage import GPU, TREE
 
 
 @pytest.fixture(scope="session")

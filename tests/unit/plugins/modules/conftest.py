@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster with a deployment that is up, and one with the fault service."""
+"""Clusters: with two GPU nodes, with a deployment that is up, with the fault service."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from ansible_collections.faultline.gpu.plugins.modules import dgd, gpu_fault
 from fake_api import Api, Run
 from fault_stage import Service
 from graph_stage import DEFINITION, operate
+from nodes_stage import named, node
+
+
+@pytest.fixture
+def plain(api: Api) -> Api:
+    """Two GPU nodes and a namespace."""
+    for obj in (node("a"), node("b"), named("v1", "Namespace", "default")):
+        api.put(obj)
+    return api
 
 
 @pytest.fixture
